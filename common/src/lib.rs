@@ -1,0 +1,25 @@
+//! What Podlane decides, once, for the kernel and for the host.
+//!
+//! Every decision of the dataplane (parse, look up, deliver, encapsulate, drop and why) is plain `no_std` Rust here,
+//! generic over a [`packet::Packet`] and over the [`tables::Tables`]. In the kernel the packet is a TC context and the
+//! tables are BPF maps; on the host the packet is a byte buffer and the tables are ordinary collections, so the same
+//! code runs in unit tests without a kernel.
+//!
+//! Read it from the outside in:
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`hooks`] | one function per hook: what happens to a packet there, top-down |
+//! | [`forward`] | where a packet goes once its destination is known: a pod, a peer, the node's stack |
+//! | [`vxlan`] | the tunnel headers, written and checked |
+//! | [`icmp`], [`arp`], [`ndp`] | the answers that the node gives itself |
+//! | [`family`] | what differs between IPv4 and IPv6; everything else is one path |
+//! | [`packet`], [`tables`], [`verdict`] | the seams to the kernel |
+//! | [`maps`], [`node`], [`counters`] | the layouts that user space shares |
+//! | [`wire`], [`checksum`], [`flow`] | headers, sums and hashes |
+
+#![cfg_attr(not(test), no_std)]
+
+pub mod counters;
+pub mod maps;
+pub mod node;

@@ -1,0 +1,190 @@
+//! Keys and values of the BPF maps: the contract between the programs and user space.
+//!
+//! Addresses, ports and VNIs are in network byte order, as on the wire; everything else is in host byte order. No type
+//! has implicit padding: the kernel compares keys byte by byte, and a value is copied out to user space whole.
+//! `docs/maps.md` lists the maps themselves.
+
+use bytemuck::{Pod, Zeroable};
+
+/// Names under which the maps are pinned and shown by `bpftool map`; at most 15 characters, the kernel's limit.
+pub mod name {
+    /// Per-CPU array, [`Hook`](crate::counters::Hook) to [`HookCounters`](crate::counters::HookCounters).
+    pub const COUNTERS: &str = "counters";
+    /// Per-CPU hash, [`HelperError`](super::HelperError) to a `u64` count.
+    pub const ERRORS: &str = "helper_errors";
+    /// Per-CPU array, one [`Budget`](super::Budget): what is left of this CPU's allowance of ICMP errors.
+    pub const ICMP_BUDGET: &str = "icmp_budget";
+    /// Per-CPU array, [`Endpoint::slot`](super::Endpoint) to [`Traffic`](super::Traffic).
+    pub const POD_TRAFFIC: &str = "pod_traffic";
+    /// Per-CPU array, [`Route::peer`](super::Route) to [`Traffic`](super::Traffic).
+    pub const PEER_TRAFFIC: &str = "peer_traffic";
+    /// Hash, IPv4 address of a local pod to [`Endpoint`](super::Endpoint).
+    pub const PODS4: &str = "pods4";
+    /// Hash, IPv6 address of a local pod to [`Endpoint`](super::Endpoint).
+    pub const PODS6: &str = "pods6";
+    /// Longest-prefix match, IPv4 destination to [`Route`](super::Route).
+    pub const ROUTES4: &str = "routes4";
+    /// Longest-prefix match, IPv6 destination to [`Route`](super::Route).
+    pub const ROUTES6: &str = "routes6";
+    /// Longest-prefix match, [`Source`](super::Source) with an IPv4 prefix that the pod may send from, to a `u32` 1.
+    pub const SOURCES4: &str = "sources4";
+    /// As [`SOURCES4`], for IPv6.
+    pub const SOURCES6: &str = "sources6";
+    /// Hash, underlay IPv4 address of a peer to [`Vtep`](super::Vtep).
+    pub const VTEPS4: &str = "vteps4";
+    /// Hash, underlay IPv6 address of a peer to [`Vtep`](super::Vtep).
+    pub const VTEPS6: &str = "vteps6";
+
+    /// Every map, in the order in which they are shown.
+    pub const ALL: [&str; 13] = [
+        COUNTERS, ERRORS, ICMP_BUDGET, POD_TRAFFIC, PEER_TRAFFIC, PODS4, PODS6, ROUTES4, ROUTES6, SOURCES4, SOURCES6,
+        VTEPS4, VTEPS6,
+    ];
+}
+
+/// How many entries each map holds unless the configuration says otherwise.
+pub mod capacity {
+    /// Local pods: addresses per family, and slots of `pod_traffic`. Kubernetes' own guidance is 110 pods a node.
+    pub const PODS: u32 = 1024;
+    /// Peers: underlay addresses per family, and slots of `peer_traffic`. Kubernetes supports 5,000 nodes.
+    pub const PEERS: u32 = 8192;
+    /// Prefixes per family: for each peer its pod CIDRs and its node addresses, and the node's own.
+    pub const ROUTES: u32 = 32768;
+    /// Prefixes, over all pods, that a pod may send from besides its own addresses.
+    pub const SOURCES: u32 = 1024;
+    /// Distinct (hook, helper, errno) that have failed.
+    pub const ERRORS: u32 = 256;
+}
+
+/// A local pod, as found by one of its addresses.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Endpoint {
+    /// Interface index of the pod's host-side veth.
+    pub ifindex: u32,
+    /// Index into `pod_traffic`; the pod's addresses of both families share it.
+    pub slot: u32,
+    /// MAC address of the pod's own end of the veth.
+    pub mac: [u8; 6],
+    /// Zero; room for flags.
+    pub reserved: [u8; 2],
+}
+
+/// What to do with a packet for a destination prefix.
+///
+/// One value says everything, so that replacing it changes the prefix in one step.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Route {
+    /// Underlay address of the peer; IPv4 in the first four bytes, the rest zero. All zero without a peer.
+    pub underlay: [u8; 16],
+    /// Inner destination MAC for [`route_kind::OVERLAY`]: the peer's VTEP.
+    pub vtep_mac: [u8; 6],
+    /// One of [`route_kind`].
+    pub kind: u8,
+    /// Family of `underlay`: 4 or 6, or 0 without a peer.
+    pub underlay_family: u8,
+    /// Largest packet, from its IP header on, that the path takes, in bytes.
+    pub mtu: u32,
+    /// Index into `peer_traffic`; meaningless without a peer.
+    pub peer: u32,
+}
+
+/// Values of [`Route::kind`].
+pub mod route_kind {
+    /// The node itself: its addresses and the pods' gateway. Goes up the node's stack.
+    pub const HOST: u8 = 1;
+    /// The node's own pod CIDR: an address in it that is no pod's is nobody's.
+    pub const LOCAL: u8 = 2;
+    /// A peer's pods and addresses, reached in VXLAN.
+    pub const OVERLAY: u8 = 3;
+    /// A peer's pods and addresses, reached as plain routed packets.
+    pub const DIRECT: u8 = 4;
+}
+
+/// A node that may send us VXLAN, as found by the outer source address.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Vtep {
+    /// Index into `peer_traffic`.
+    pub peer: u32,
+}
+
+/// Key data of `sources4` and `sources6`: a pod's device, then an address. A prefix counts the 32 bits of the device.
+#[repr(C, packed)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct Source<A: Pod> {
+    /// Interface index of the pod's host-side veth, in network byte order, as prefix matching needs.
+    pub ifindex: [u8; 4],
+    /// Source address.
+    pub address: A,
+}
+
+/// Packets and bytes in both directions: a pod's as its own interface would count them, a peer's as this node sees it.
+///
+/// A packet is what the kernel hands over: a GSO or GRO packet of many segments is one packet, and its bytes are those
+/// of its own length (from the Ethernet header on, without any tunnel headers).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Traffic {
+    /// Packets delivered to the pod, or received from the peer.
+    pub rx_packets: u64,
+    /// Bytes delivered to the pod, or received from the peer.
+    pub rx_bytes: u64,
+    /// Packets sent by the pod, or sent to the peer.
+    pub tx_packets: u64,
+    /// Bytes sent by the pod, or sent to the peer.
+    pub tx_bytes: u64,
+}
+
+/// A kernel helper that refused, where it was called and why.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct HelperError {
+    /// A [`Hook`](crate::counters::Hook).
+    pub hook: u8,
+    /// A [`Helper`](crate::packet::Helper).
+    pub helper: u8,
+    /// Zero.
+    pub reserved: [u8; 2],
+    /// What it answered: a negative errno, or for `bpf_fib_lookup` a positive `BPF_FIB_LKUP_RET_*`.
+    pub code: i32,
+}
+
+/// A token bucket, one per CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Budget {
+    /// `CLOCK_MONOTONIC` in nanoseconds, coarse, when `tokens` was last brought up to date.
+    pub updated_ns: u64,
+    /// What may still be sent.
+    pub tokens: u64,
+}
+
+#[cfg(feature = "user")]
+mod user {
+    use super::{Budget, Endpoint, HelperError, Route, Source, Traffic, Vtep};
+
+    // SAFETY: each is `repr(C)` without padding and valid for any bits, which `bytemuck::Pod` has checked.
+    unsafe impl aya::Pod for Budget {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Endpoint {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for HelperError {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Route {}
+    // SAFETY: as above.
+    unsafe impl<A: bytemuck::Pod> aya::Pod for Source<A> {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Traffic {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Vtep {}
+}
+
+const _: () = {
+    assert!(size_of::<Endpoint>() == 16);
+    assert!(size_of::<Route>() == 32);
+    assert!(size_of::<Source<[u8; 4]>>() == 8);
+    assert!(size_of::<Source<[u8; 16]>>() == 20);
+    assert!(size_of::<HelperError>() == 8);
+};

@@ -1,0 +1,119 @@
+//! The facts of this node that the programs are loaded with.
+
+use bytemuck::{Pod, Zeroable};
+
+/// Name of the program global that holds the [`Node`].
+pub const GLOBAL: &str = "NODE";
+
+/// What is fixed for as long as the programs are loaded.
+///
+/// It lies in the object's `.rodata`, which the loader fills and the kernel freezes before verification: the verifier
+/// sees constants, so a feature that is off costs nothing. Read it through the methods: a plain field read may be folded
+/// to the value that the object was compiled with.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Node {
+    /// Interface index of the gateway device.
+    pub gateway_ifindex: u32,
+    /// Bits of [`feature`].
+    pub features: u32,
+    /// MAC of the gateway device, of every pod's host-side veth and of the VTEP: one address, so that a packet for the
+    /// node is `PACKET_HOST` wherever it arrives.
+    pub mac: [u8; 6],
+    /// VXLAN's UDP destination port, network byte order.
+    pub port: [u8; 2],
+    /// VXLAN network identifier, network byte order.
+    pub vni: [u8; 3],
+    /// Zero.
+    pub reserved: u8,
+    /// Address that IPv4 pods have as their gateway; zero without IPv4 pods.
+    pub gateway4: [u8; 4],
+    /// Address that IPv6 pods have as their gateway; zero without IPv6 pods.
+    pub gateway6: [u8; 16],
+    /// The node's IPv4 address on the underlay; zero if it has none.
+    pub underlay4: [u8; 4],
+    /// The node's IPv6 address on the underlay; zero if it has none.
+    pub underlay6: [u8; 16],
+}
+
+/// Bits of [`Node::features`].
+pub mod feature {
+    /// Some peer is reached without encapsulation, so plain packets for pods are taken from the uplink.
+    pub const DIRECT: u32 = 1;
+}
+
+impl Node {
+    /// Interface index of the gateway device.
+    #[inline(always)]
+    #[must_use]
+    pub fn gateway_ifindex(&self) -> u32 {
+        load(&self.gateway_ifindex)
+    }
+
+    /// Whether all bits of `feature` are on.
+    #[inline(always)]
+    #[must_use]
+    pub fn has(&self, feature: u32) -> bool {
+        load(&self.features) & feature == feature
+    }
+
+    /// MAC of the gateway device and of the VTEP.
+    #[inline(always)]
+    #[must_use]
+    pub fn mac(&self) -> [u8; 6] {
+        load(&self.mac)
+    }
+
+    /// VXLAN's UDP port, network byte order.
+    #[inline(always)]
+    #[must_use]
+    pub fn port(&self) -> [u8; 2] {
+        load(&self.port)
+    }
+
+    /// VXLAN network identifier, network byte order.
+    #[inline(always)]
+    #[must_use]
+    pub fn vni(&self) -> [u8; 3] {
+        load(&self.vni)
+    }
+
+    /// The pods' IPv4 gateway.
+    #[inline(always)]
+    #[must_use]
+    pub fn gateway4(&self) -> [u8; 4] {
+        load(&self.gateway4)
+    }
+
+    /// The pods' IPv6 gateway.
+    #[inline(always)]
+    #[must_use]
+    pub fn gateway6(&self) -> [u8; 16] {
+        load(&self.gateway6)
+    }
+
+    /// The node's IPv4 underlay address.
+    #[inline(always)]
+    #[must_use]
+    pub fn underlay4(&self) -> [u8; 4] {
+        load(&self.underlay4)
+    }
+
+    /// The node's IPv6 underlay address.
+    #[inline(always)]
+    #[must_use]
+    pub fn underlay6(&self) -> [u8; 16] {
+        load(&self.underlay6)
+    }
+}
+
+/// Reads what the loader has put there, not what the compiler saw.
+#[inline(always)]
+fn load<T: Copy>(field: &T) -> T {
+    // SAFETY: a reference is valid for reads; `volatile` only keeps the compiler from folding the initial value in.
+    unsafe { core::ptr::read_volatile(field) }
+}
+
+#[cfg(feature = "user")]
+// SAFETY: `repr(C)` without padding and valid for any bits, which `bytemuck::Pod` has checked.
+unsafe impl aya::Pod for Node {}
