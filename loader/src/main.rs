@@ -1,2 +1,3 @@
-//! Placeholder.
-fn main(){}
+//! The `loader` command.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! BPF programs: load, pin, attach.

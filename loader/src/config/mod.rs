@@ -1,0 +1,1 @@
+//! The TOML file: read strictly, every error reported with its place.

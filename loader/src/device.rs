@@ -1,0 +1,1 @@
+//! Network devices of the node: gateway device, veth pairs.

@@ -1,0 +1,19 @@
+//! Route netlink: links, addresses and routes of one network namespace, and news of its links.
+//!
+//! Synchronous on purpose: a request is a system call that the kernel answers at once, and a [`Handle`] stays in the
+//! namespace in which its socket was opened, whichever thread uses it.
+
+mod address;
+mod error;
+mod link;
+mod monitor;
+mod route;
+mod socket;
+
+pub use self::{
+    error::NetlinkError,
+    link::{Link, VethEnd},
+    monitor::{LinkNews, Monitor},
+    route::Route,
+    socket::Handle,
+};

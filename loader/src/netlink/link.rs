@@ -1,0 +1,214 @@
+//! Links: found, made, changed, deleted.
+
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::{
+    RouteNetlinkMessage,
+    link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+};
+
+use super::{Handle, NetlinkError, socket::Refusal};
+use crate::mac::Mac;
+
+/// A link as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Interface index.
+    pub index: u32,
+    /// Name.
+    pub name: String,
+    /// Kind, as `veth`; none for hardware.
+    pub kind: Option<String>,
+    /// MAC address; none if the device has none of six bytes.
+    pub mac: Option<Mac>,
+    /// Largest packet, from its IP header on.
+    pub mtu: u32,
+    /// Administratively up.
+    pub up: bool,
+    /// Free text that whoever made it put there.
+    pub alias: Option<String>,
+    /// Interface index of the other end of a veth pair, in that end's namespace.
+    pub peer: Option<u32>,
+}
+
+impl Link {
+    /// Whether it is of this kind.
+    #[must_use]
+    pub fn is(&self, kind: &str) -> bool {
+        self.kind.as_deref() == Some(kind)
+    }
+}
+
+/// One end of a veth pair to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct VethEnd<'a> {
+    /// Name.
+    pub name: &'a str,
+    /// MAC address.
+    pub mac: Mac,
+}
+
+impl Handle {
+    /// The link of that name, if there is one.
+    pub fn link(&mut self, name: &str) -> Result<Option<Link>, NetlinkError> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        self.get_link(message).map_err(|refusal| refusal.of("look up device", name))
+    }
+
+    /// The link with that index, if there is one.
+    pub fn link_by_index(&mut self, index: u32) -> Result<Option<Link>, NetlinkError> {
+        self.get_link(by_index(index)).map_err(|refusal| refusal.of("look up device", format!("#{index}")))
+    }
+
+    fn get_link(&mut self, message: LinkMessage) -> Result<Option<Link>, Refusal> {
+        match self.request(RouteNetlinkMessage::GetLink(message), 0) {
+            Ok(answers) => Ok(answers.iter().find_map(link_of)),
+            Err(refusal) if refusal.is(libc::ENODEV) => Ok(None),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// Every link of the namespace.
+    pub fn links(&mut self) -> Result<Vec<Link>, NetlinkError> {
+        let all = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let answers = self.dump(&all).map_err(|refusal| refusal.of("list", "devices"))?;
+        Ok(answers.iter().filter_map(link_of).collect())
+    }
+
+    /// Makes a dummy device, down.
+    pub fn create_dummy(&mut self, name: &str, mac: Mac, mtu: u32) -> Result<(), NetlinkError> {
+        let mut message = new_link(name, mac, mtu);
+        message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Dummy)]));
+        self.create_link("create dummy device", name, message)
+    }
+
+    /// Makes a veth pair, both ends down, `inner` in the namespace `netns`.
+    pub fn create_veth(
+        &mut self,
+        outer: VethEnd<'_>,
+        inner: VethEnd<'_>,
+        netns: BorrowedFd<'_>,
+        mtu: u32,
+    ) -> Result<(), NetlinkError> {
+        let mut peer = new_link(inner.name, inner.mac, mtu);
+        peer.attributes.push(LinkAttribute::NetNsFd(netns.as_raw_fd()));
+        let mut message = new_link(outer.name, outer.mac, mtu);
+        message.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+        ]));
+        self.create_link("create veth pair", outer.name, message)
+    }
+
+    fn create_link(
+        &mut self,
+        operation: &'static str,
+        name: &str,
+        message: LinkMessage,
+    ) -> Result<(), NetlinkError> {
+        self.request(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
+            .map(|_| ())
+            .map_err(|refusal| refusal.of(operation, name))
+    }
+
+    /// Sets a link up.
+    pub fn set_up(&mut self, link: &Link) -> Result<(), NetlinkError> {
+        let mut message = by_index(link.index);
+        message.header.flags = LinkFlags::Up;
+        message.header.change_mask = LinkFlags::Up;
+        self.set_link("set up", link, message)
+    }
+
+    /// Changes a link's MTU.
+    pub fn set_mtu(&mut self, link: &Link, mtu: u32) -> Result<(), NetlinkError> {
+        let mut message = by_index(link.index);
+        message.attributes.push(LinkAttribute::Mtu(mtu));
+        self.set_link("set the MTU of", link, message)
+    }
+
+    /// Changes a link's MAC address. The kernel forgets the link's neighbours with it.
+    pub fn set_mac(&mut self, link: &Link, mac: Mac) -> Result<(), NetlinkError> {
+        let mut message = by_index(link.index);
+        message.attributes.push(LinkAttribute::Address(mac.to_vec()));
+        self.set_link("set the MAC address of", link, message)
+    }
+
+    /// Changes a link's alias.
+    pub fn set_alias(&mut self, link: &Link, alias: &str) -> Result<(), NetlinkError> {
+        let mut message = by_index(link.index);
+        message.attributes.push(LinkAttribute::IfAlias(alias.to_owned()));
+        self.set_link("set the alias of", link, message)
+    }
+
+    fn set_link(
+        &mut self,
+        operation: &'static str,
+        link: &Link,
+        message: LinkMessage,
+    ) -> Result<(), NetlinkError> {
+        self.request(RouteNetlinkMessage::SetLink(message), 0)
+            .map(|_| ())
+            .map_err(|refusal| refusal.of(operation, &link.name))
+    }
+
+    /// Deletes a link; one that is gone already is as good.
+    pub fn delete_link(&mut self, link: &Link) -> Result<(), NetlinkError> {
+        match self.request(RouteNetlinkMessage::DelLink(by_index(link.index)), 0) {
+            Ok(_) => Ok(()),
+            Err(refusal) if refusal.is(libc::ENODEV) => Ok(()),
+            Err(refusal) => Err(refusal.of("delete device", &link.name)),
+        }
+    }
+}
+
+fn by_index(index: u32) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message
+}
+
+fn new_link(name: &str, mac: Mac, mtu: u32) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.attributes = vec![
+        LinkAttribute::IfName(name.to_owned()),
+        LinkAttribute::Address(mac.to_vec()),
+        LinkAttribute::Mtu(mtu),
+    ];
+    message
+}
+
+/// What an answer or a piece of news says about a link.
+pub(super) fn link_of(message: &RouteNetlinkMessage) -> Option<Link> {
+    let (RouteNetlinkMessage::NewLink(message) | RouteNetlinkMessage::DelLink(message)) = message else {
+        return None;
+    };
+    let mut link = Link {
+        index: message.header.index,
+        name: String::new(),
+        kind: None,
+        mac: None,
+        mtu: 0,
+        up: message.header.flags.contains(LinkFlags::Up),
+        alias: None,
+        peer: None,
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Address(mac) => link.mac = Mac::try_from(mac.as_slice()).ok(),
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::IfAlias(alias) => link.alias = Some(alias.clone()),
+            LinkAttribute::Link(peer) => link.peer = Some(*peer),
+            LinkAttribute::LinkInfo(info) => {
+                link.kind = info.iter().find_map(|info| match info {
+                    LinkInfo::Kind(kind) => Some(kind.to_string()),
+                    _ => None,
+                });
+            }
+            _ => {}
+        }
+    }
+    Some(link)
+}

@@ -1,0 +1,1 @@
+//! What the process may do, and how to get what is missing.

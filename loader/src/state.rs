@@ -1,0 +1,118 @@
+//! What a running loader leaves for the other verbs: names, which the maps don't have, and what happened.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
+};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::mac::Mac;
+
+/// `state.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// Version of the loader that wrote it.
+    pub version: String,
+    /// Name of the node.
+    pub node: String,
+    /// Process that wrote it.
+    pub pid: u32,
+    /// When that process started, in seconds since 1970.
+    pub started: u64,
+    /// Inode of the network namespace that the node is in.
+    pub netns: u64,
+    /// MAC of the VTEP.
+    pub mac: Mac,
+    /// MTU of the overlay.
+    pub mtu: u32,
+    /// VXLAN network identifier.
+    pub vni: u32,
+    /// VXLAN's UDP port.
+    pub port: u16,
+    /// IPv4 address on the underlay.
+    pub underlay4: Option<Ipv4Addr>,
+    /// IPv6 address on the underlay.
+    pub underlay6: Option<Ipv6Addr>,
+    /// Names of the uplinks.
+    pub uplinks: Vec<String>,
+    /// Name of the gateway device.
+    pub gateway_device: String,
+    /// The IPv4 pods' gateway.
+    pub gateway4: Option<Ipv4Addr>,
+    /// The IPv6 pods' gateway.
+    pub gateway6: Option<Ipv6Addr>,
+    /// The pods of the node that are connected.
+    pub pods: Vec<PodState>,
+    /// The pods that are not, and why.
+    #[serde(default)]
+    pub waiting: Vec<WaitingPod>,
+    /// What is not as it should be, one line each: an uplink that is gone, a pod that can't be connected.
+    #[serde(default)]
+    pub problems: Vec<String>,
+    /// The peers.
+    pub peers: Vec<PeerState>,
+    /// How the last reload of the configuration went; none yet if absent.
+    pub last_reload: Option<Reload>,
+}
+
+/// A pod as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodState {
+    /// Name.
+    pub name: String,
+    /// File of its network namespace.
+    pub netns: PathBuf,
+    /// Name of its device, in its namespace.
+    pub interface: String,
+    /// Name of the host-side device.
+    pub host_device: String,
+    /// Interface index of the host-side device.
+    pub ifindex: u32,
+    /// Index into `pod_traffic`.
+    pub slot: u32,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// MAC of its own end.
+    pub mac: Mac,
+}
+
+/// A pod that is configured but not connected.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingPod {
+    /// Name.
+    pub name: String,
+    /// File of its network namespace.
+    pub netns: PathBuf,
+    /// Why it is not connected, for a person.
+    pub reason: String,
+}
+
+/// A peer as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerState {
+    /// Name.
+    pub name: String,
+    /// Index into `peer_traffic`.
+    pub slot: u32,
+    /// Underlay address at which it is reached.
+    pub underlay: IpAddr,
+    /// MAC of its VTEP.
+    pub vtep_mac: Mac,
+    /// Where its pods are.
+    pub pod_cidrs: Vec<IpNet>,
+    /// Reached without encapsulation.
+    pub direct: bool,
+}
+
+/// How reading the configuration again went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reload {
+    /// When, in seconds since 1970.
+    pub time: u64,
+    /// Whether the node is in the state that the file asks for.
+    pub ok: bool,
+    /// Why not.
+    pub error: Option<String>,
+}

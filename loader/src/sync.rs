@@ -1,0 +1,1 @@
+//! Maps: desired entries, and the difference to what the maps hold.
