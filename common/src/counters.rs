@@ -141,8 +141,8 @@ reasons! {
     UnknownVtep, unknown_vtep, Dropped;
     /// VXLAN with our VNI whose inner frame is not addressed to this node's VTEP.
     NotOurMac, not_our_mac, Dropped;
-    /// Decapsulated, but for neither a pod nor an address of this node.
-    NotLocal, not_local, Dropped;
+    /// For no pod, peer or address that this node knows.
+    NoRoute, no_route, Dropped;
     /// Congestion marked on the outer header of a packet that can't carry the mark (RFC 6040, section 4.2).
     Ecn, ecn, Dropped;
     /// The node has no route to the peer's underlay address.

@@ -20,6 +20,22 @@
 
 #![cfg_attr(not(test), no_std)]
 
+pub mod arp;
+pub mod checksum;
 pub mod counters;
+pub mod family;
+pub mod flow;
+pub mod forward;
+pub mod hooks;
+pub mod icmp;
 pub mod maps;
+pub mod ndp;
 pub mod node;
+pub mod packet;
+pub mod tables;
+pub mod verdict;
+pub mod vxlan;
+pub mod wire;
+
+#[cfg(test)]
+mod memory;

@@ -26,7 +26,7 @@ pub mod name {
     pub const ROUTES4: &str = "routes4";
     /// Longest-prefix match, IPv6 destination to [`Route`](super::Route).
     pub const ROUTES6: &str = "routes6";
-    /// Longest-prefix match, [`Source`](super::Source) with an IPv4 prefix that the pod may send from, to a `u32` 1.
+    /// Longest-prefix match, [`Source`](super::Source) with an IPv4 prefix that the pod may send from, to [`Allowed`](super::Allowed).
     pub const SOURCES4: &str = "sources4";
     /// As [`SOURCES4`], for IPv6.
     pub const SOURCES6: &str = "sources6";
@@ -120,6 +120,14 @@ pub struct Source<A: Pod> {
     pub address: A,
 }
 
+/// The pod that a [`Source`] belongs to.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Allowed {
+    /// Index into `pod_traffic`.
+    pub slot: u32,
+}
+
 /// Packets and bytes in both directions: a pod's as its own interface would count them, a peer's as this node sees it.
 ///
 /// A packet is what the kernel hands over: a GSO or GRO packet of many segments is one packet, and its bytes are those
@@ -163,9 +171,11 @@ pub struct Budget {
 
 #[cfg(feature = "user")]
 mod user {
-    use super::{Budget, Endpoint, HelperError, Route, Source, Traffic, Vtep};
+    use super::{Allowed, Budget, Endpoint, HelperError, Route, Source, Traffic, Vtep};
 
     // SAFETY: each is `repr(C)` without padding and valid for any bits, which `bytemuck::Pod` has checked.
+    unsafe impl aya::Pod for Allowed {}
+    // SAFETY: as above.
     unsafe impl aya::Pod for Budget {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Endpoint {}

@@ -1,0 +1,141 @@
+//! What differs between IPv4 and IPv6. Everything else is one path, generic over [`Family`].
+
+mod v4;
+mod v6;
+
+use bytemuck::Pod;
+
+pub use self::{v4::V4, v6::V6};
+use crate::{
+    counters::Reason,
+    flow,
+    icmp,
+    node::Node,
+    packet::Packet,
+    wire::{Ports, Wire, protocol},
+};
+
+/// An address family.
+pub trait Family: Copy + Sized + 'static {
+    /// An address, network byte order.
+    type Addr: Copy + PartialEq + Pod;
+    /// The fixed part of the IP header.
+    type Header: Wire;
+
+    /// EtherType, network byte order.
+    const ETHER_TYPE: [u8; 2];
+    /// Length of [`Self::Header`].
+    const HEADER_LEN: usize = size_of::<Self::Header>();
+    /// Whether this is IPv6: for what the kernel asks by family.
+    const IS_V6: bool;
+    /// Protocol number of the family's ICMP.
+    const ICMP: u8;
+
+    /// Reads the header at `offset` and finds what is behind it.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::Malformed`] if a header contradicts itself or the packet's length.
+    fn parse<P: Packet>(packet: &P, offset: usize) -> Result<Ip<Self>, Reason>;
+
+    /// Takes one hop off the header at `offset`.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::TtlExceeded`] if none is left, and the header is as it was.
+    fn take_hop<P: Packet>(packet: &mut P, offset: usize) -> Result<(), Reason>;
+
+    /// Writes the type of service of the header at `offset`.
+    fn set_tos<P: Packet>(packet: &mut P, offset: usize, tos: u8);
+
+    /// A header of our own: no options, TTL 64, never to be refused for its size by a router (no DF), identification 0.
+    fn header(from: Self::Addr, to: Self::Addr, protocol: u8, tos: u8, payload: usize) -> Self::Header;
+
+    /// Type and code of an ICMP error, and the four bytes after its checksum.
+    fn icmp(error: icmp::Error) -> (u8, u8, [u8; 4]);
+
+    /// What an ICMP message of that length between two addresses starts its checksum with.
+    fn icmp_seed(from: &Self::Addr, to: &Self::Addr, length: usize) -> u32;
+
+    /// Whether an ICMP message of that type is an error, which must not be answered with another.
+    fn is_icmp_error(icmp_type: u8) -> bool;
+
+    /// Whether more than one node is meant.
+    fn is_multicast(address: &Self::Addr) -> bool;
+
+    /// An address as one word, for hashing.
+    fn fold(address: &Self::Addr) -> u32;
+
+    /// An address of this family out of a [`Route`](crate::maps::Route).
+    fn from_route(underlay: &[u8; 16]) -> Self::Addr;
+
+    /// The node's own address on the underlay.
+    fn underlay(node: &Node) -> Self::Addr;
+
+    /// The pods' gateway.
+    fn gateway(node: &Node) -> Self::Addr;
+}
+
+/// What an IP header says.
+#[derive(Clone, Copy)]
+pub struct Ip<F: Family> {
+    /// Source.
+    pub src: F::Addr,
+    /// Destination.
+    pub dst: F::Addr,
+    /// Protocol of the payload, past any extension headers.
+    pub protocol: u8,
+    /// Type of service, or traffic class.
+    pub tos: u8,
+    /// Length from the IP header on, in bytes.
+    pub len: usize,
+    /// Where the payload starts, in bytes from the start of the packet.
+    pub payload: usize,
+    /// Whether it is a fragment.
+    pub fragment: Fragment,
+    /// Whether a router may fragment it.
+    pub may_fragment: bool,
+}
+
+/// Whether a packet is part of a larger one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fragment {
+    /// It is whole.
+    No,
+    /// It is the first part: its payload has the headers of the upper protocol.
+    First,
+    /// It is a later part.
+    Later,
+}
+
+impl<F: Family> Ip<F> {
+    /// One number for its flow; all fragments of a packet share it, and so do the two ends' outer ports' spreads.
+    #[inline(always)]
+    pub fn flow<P: Packet>(&self, packet: &P) -> u32 {
+        let ports = match (self.fragment, has_ports(self.protocol)) {
+            (Fragment::No, true) => packet.at::<Ports>(self.payload).copied().unwrap_or_default(),
+            _ => Ports::default(),
+        };
+        flow::hash(F::fold(&self.src), F::fold(&self.dst), ports, self.protocol)
+    }
+
+    /// Checks that the upper protocol's header is there, whole: what is forwarded can be translated.
+    #[inline(always)]
+    fn with_upper_header<P: Packet>(self, packet: &P, offset: usize) -> Result<Self, Reason> {
+        let needed = match (self.fragment, self.protocol) {
+            (Fragment::Later, _) => 0,
+            (_, protocol::TCP) => 20,
+            (_, protocol::UDP | protocol::ICMP | protocol::ICMPV6) => 8,
+            (_, protocol::SCTP) => 12,
+            _ => 0,
+        };
+        let end = self.payload + needed;
+        if end > offset + self.len || end > packet.len() { Err(Reason::Malformed) } else { Ok(self) }
+    }
+}
+
+/// Whether the protocol's header starts with [`Ports`].
+#[inline(always)]
+const fn has_ports(protocol: u8) -> bool {
+    matches!(protocol, protocol::TCP | protocol::UDP | protocol::SCTP)
+}

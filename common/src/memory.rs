@@ -1,0 +1,177 @@
+//! The packet and the tables in memory: what the kernel is to the programs, for tests of the decisions.
+
+use std::{cell::RefCell, collections::HashMap};
+
+use bytemuck::Zeroable as _;
+
+use crate::{
+    counters::Reason,
+    family::Family,
+    maps::{Allowed, Budget, Endpoint, Route, Vtep},
+    node::Node,
+    packet::{Failed, Helper, Packet},
+    tables::{Account, Dataplane, NextHop, Tables, Underlay},
+    wire::{ETH_LEN, Wire},
+};
+
+/// A packet on a hook of a node.
+pub(crate) struct Memory {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) ifindex: u32,
+    pub(crate) vlan: bool,
+    pub(crate) gso_size: u32,
+    pub(crate) node: &'static Node,
+    pub(crate) pods: HashMap<Vec<u8>, Endpoint>,
+    /// Prefix, its length in bits, its route.
+    pub(crate) routes: Vec<(Vec<u8>, usize, Route)>,
+    pub(crate) vteps: HashMap<Vec<u8>, Vtep>,
+    pub(crate) sources: Vec<(u32, Vec<u8>, usize, Allowed)>,
+    /// What the node's routing answers to anything.
+    pub(crate) next_hop: Result<NextHop, Failed>,
+    pub(crate) asked: RefCell<Vec<(Vec<u8>, [u8; 2])>>,
+    /// What every helper that changes the packet's size answers.
+    pub(crate) refuses: Option<i32>,
+    pub(crate) counts: Vec<(Reason, usize)>,
+    pub(crate) accounts: Vec<(Account, usize)>,
+    pub(crate) failures: Vec<Failed>,
+    pub(crate) budget: Budget,
+}
+
+impl Memory {
+    /// A packet without a node around it.
+    pub(crate) fn packet(bytes: &[u8]) -> Self {
+        Self {
+            bytes: bytes.to_vec(),
+            ifindex: 1,
+            vlan: false,
+            gso_size: 0,
+            node: Box::leak(Box::new(Node::zeroed())),
+            pods: HashMap::new(),
+            routes: Vec::new(),
+            vteps: HashMap::new(),
+            sources: Vec::new(),
+            next_hop: Err(Failed { helper: Helper::FibLookup, code: 4 }),
+            asked: RefCell::default(),
+            refuses: None,
+            counts: Vec::new(),
+            accounts: Vec::new(),
+            failures: Vec::new(),
+            budget: Budget { updated_ns: 0, tokens: 100 },
+        }
+    }
+
+    fn resize(&mut self, helper: Helper) -> Result<(), Failed> {
+        self.refuses.map_or(Ok(()), |code| Err(Failed { helper, code }))
+    }
+}
+
+/// Whether the first `bits` bits are the same.
+fn matches_prefix(prefix: &[u8], bits: usize, address: &[u8]) -> bool {
+    prefix.len() == address.len()
+        && (0..bits).all(|bit| (prefix[bit / 8] ^ address[bit / 8]) & (0x80 >> (bit % 8)) == 0)
+}
+
+impl Packet for Memory {
+    fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn at<T: Wire>(&self, offset: usize) -> Option<&T> {
+        let bytes = self.bytes.get(offset..offset.checked_add(size_of::<T>())?)?;
+        // SAFETY: the slice has the type's size; a `Wire` type has alignment 1 and is valid for any bytes.
+        Some(unsafe { &*bytes.as_ptr().cast() })
+    }
+
+    fn at_mut<T: Wire>(&mut self, offset: usize) -> Option<&mut T> {
+        let bytes = self.bytes.get_mut(offset..offset.checked_add(size_of::<T>())?)?;
+        // SAFETY: as above, and the borrow is exclusive.
+        Some(unsafe { &mut *bytes.as_mut_ptr().cast() })
+    }
+
+    fn ifindex(&self) -> u32 {
+        self.ifindex
+    }
+
+    fn has_vlan(&self) -> bool {
+        self.vlan
+    }
+
+    fn gso_size(&self) -> u32 {
+        self.gso_size
+    }
+
+    fn word_changed(&mut self, _: u16, _: u16) {}
+
+    fn encapsulate(&mut self, room: usize, _: bool) -> Result<(), Failed> {
+        self.resize(Helper::AdjustRoom)?;
+        // Not zero: whatever the program does not write would show.
+        self.bytes.splice(ETH_LEN..ETH_LEN, vec![0xaa; room]);
+        Ok(())
+    }
+
+    fn decapsulate(&mut self, room: usize, _: bool) -> Result<(), Failed> {
+        self.resize(Helper::AdjustRoom)?;
+        self.bytes.drain(ETH_LEN..ETH_LEN + room);
+        Ok(())
+    }
+
+    fn quote(&mut self, keep: usize, room: usize) -> Result<(), Failed> {
+        self.resize(Helper::ChangeTail)?;
+        self.bytes.truncate(keep);
+        self.bytes.splice(ETH_LEN..ETH_LEN, vec![0xaa; room]);
+        Ok(())
+    }
+}
+
+impl<F: Family> Tables<F> for Memory {
+    fn pod(&self, address: &F::Addr) -> Option<Endpoint> {
+        self.pods.get(bytemuck::bytes_of(address)).copied()
+    }
+
+    fn route(&self, destination: &F::Addr) -> Option<Route> {
+        let address = bytemuck::bytes_of(destination);
+        let matching = self.routes.iter().filter(|(prefix, bits, _)| matches_prefix(prefix, *bits, address));
+        matching.max_by_key(|(_, bits, _)| *bits).map(|(_, _, route)| *route)
+    }
+
+    fn vtep(&self, address: &F::Addr) -> Option<Vtep> {
+        self.vteps.get(bytemuck::bytes_of(address)).copied()
+    }
+
+    fn allowed(&self, ifindex: u32, source: &F::Addr) -> Option<Allowed> {
+        let address = bytemuck::bytes_of(source);
+        let found = self.sources.iter().find(|(device, prefix, bits, _)| {
+            *device == ifindex && matches_prefix(prefix, *bits, address)
+        });
+        found.map(|(_, _, _, allowed)| *allowed)
+    }
+
+    fn next_hop(&self, query: &Underlay<F>) -> Result<NextHop, Failed> {
+        let destination = bytemuck::bytes_of(&query.destination).to_vec();
+        self.asked.borrow_mut().push((destination, query.source_port));
+        self.next_hop
+    }
+}
+
+impl Dataplane for Memory {
+    fn node(&self) -> &'static Node {
+        self.node
+    }
+
+    fn count(&mut self, reason: Reason, bytes: usize) {
+        self.counts.push((reason, bytes));
+    }
+
+    fn account(&mut self, account: Account, bytes: usize) {
+        self.accounts.push((account, bytes));
+    }
+
+    fn failed(&mut self, failure: Failed) {
+        self.failures.push(failure);
+    }
+
+    fn budget(&mut self) -> Option<(&mut Budget, u64)> {
+        Some((&mut self.budget, 0))
+    }
+}
+

@@ -1,0 +1,117 @@
+//! Neighbour discovery from a pod (RFC 4861): its gateway is answered for, nobody else.
+
+use network_types::{icmp::Icmpv6Hdr, ip::Ipv6Hdr};
+
+use crate::{
+    checksum,
+    counters::Reason,
+    family::{Family, Ip, V6},
+    packet::Failed,
+    tables::Dataplane,
+    verdict::{Action, Verdict},
+    wire::{ETH_LEN, Eth, Wire, ether_type, protocol},
+};
+
+const SOLICITATION: u8 = 135;
+const ADVERTISEMENT: u8 = 136;
+/// Types 133 to 137: router and neighbour solicitation and advertisement, redirect.
+const FIRST: u8 = 133;
+const LAST: u8 = 137;
+
+/// Solicited and override flags (section 4.4); not a router, as pods don't take routes from it.
+const FLAGS: [u8; 4] = [0x60, 0, 0, 0];
+/// Option: target link-layer address, one unit of 8 bytes (section 4.6.1).
+const TARGET_MAC: [u8; 2] = [2, 1];
+
+/// A neighbour advertisement with its one option, behind the IPv6 header.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Advertisement {
+    icmp: Icmpv6Hdr,
+    target: [u8; 16],
+    option: [u8; 2],
+    mac: [u8; 6],
+}
+
+// SAFETY: `repr(C)`, byte arrays only.
+unsafe impl Wire for Advertisement {}
+
+/// A neighbour solicitation without its options.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Solicitation {
+    icmp: Icmpv6Hdr,
+    target: [u8; 16],
+}
+
+// SAFETY: `repr(C)`, byte arrays only.
+unsafe impl Wire for Solicitation {}
+
+/// If the packet is neighbour discovery, what becomes of it; these are between neighbours, so no source check applies.
+#[inline(always)]
+pub fn answer<D: Dataplane>(packet: &mut D, ip: &Ip<V6>) -> Option<Verdict> {
+    if ip.protocol != protocol::ICMPV6 {
+        return None;
+    }
+    let icmp_type = packet.at::<Icmpv6Hdr>(ip.payload)?.type_;
+    if !(FIRST..=LAST).contains(&icmp_type) {
+        return None;
+    }
+    if icmp_type != SOLICITATION || !asks_for_gateway(packet, ip) {
+        return Some(Verdict::drop(Reason::NeighbourIgnored));
+    }
+    let ifindex = packet.ifindex();
+    Some(match advertise(packet, ip) {
+        Ok(()) => Verdict::new(Reason::NdpReply, Action::Pod { ifindex }),
+        Err(failure) => {
+            packet.failed(failure);
+            Verdict::drop(Reason::HelperFailed)
+        }
+    })
+}
+
+/// Section 7.1.1: hop limit 255 shows that no router was between; from `::` it is a probe for a duplicate, no question.
+#[inline(always)]
+fn asks_for_gateway<D: Dataplane>(packet: &D, ip: &Ip<V6>) -> bool {
+    let gateway = packet.node().gateway6();
+    let on_link = packet.at::<Ipv6Hdr>(ETH_LEN).is_some_and(|header| header.hop_limit == 255);
+    on_link
+        && ip.payload == ETH_LEN + V6::HEADER_LEN
+        && gateway != [0; 16]
+        && ip.src != [0; 16]
+        && ip.src != gateway
+        && packet.at::<Solicitation>(ip.payload).is_some_and(|solicitation| solicitation.target == gateway)
+}
+
+/// Turns the solicitation, with or without options, into an advertisement with one.
+#[inline(always)]
+fn advertise<D: Dataplane>(packet: &mut D, ip: &Ip<V6>) -> Result<(), Failed> {
+    let mac = packet.node().mac();
+    let gateway = packet.node().gateway6();
+    let missing = size_of::<Advertisement>() - size_of::<Solicitation>();
+    // Only the Ethernet and IPv6 headers and the first part of the message stay: all are written anew.
+    packet.quote(ETH_LEN + V6::HEADER_LEN + size_of::<Solicitation>(), missing)?;
+    let icmp = Icmpv6Hdr { type_: ADVERTISEMENT, code: 0, check: [0; 2], data: FLAGS };
+    let len = size_of::<Advertisement>();
+    let [m0, m1, m2, m3, m4, m5] = mac;
+    let sum = V6::icmp_seed(&gateway, &ip.src, len)
+        + u32::from(u16::from_be_bytes([icmp.type_, icmp.code]))
+        + checksum::sum(&icmp.data)
+        + checksum::sum(&gateway)
+        + checksum::sum(&[TARGET_MAC[0], TARGET_MAC[1], m0, m1, m2, m3, m4, m5]);
+    if let Some(advertisement) = packet.at_mut::<Advertisement>(ETH_LEN + V6::HEADER_LEN) {
+        *advertisement = Advertisement {
+            icmp: Icmpv6Hdr { check: checksum::finish(sum), ..icmp },
+            target: gateway,
+            option: TARGET_MAC,
+            mac,
+        };
+    }
+    if let Some(header) = packet.at_mut::<Ipv6Hdr>(ETH_LEN) {
+        *header = Ipv6Hdr { hop_limit: 255, ..V6::header(gateway, ip.src, protocol::ICMPV6, 0, len) };
+    }
+    if let Some(eth) = packet.at_mut::<Eth>(0) {
+        *eth = Eth { dst: eth.src, src: mac, ether_type: ether_type::IPV6 };
+    }
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! A packet, as the decisions see it: in the kernel a TC context, in tests a byte buffer.
+
+use crate::wire::Wire;
+
+/// A packet that starts with its Ethernet header.
+///
+/// Offsets are in bytes from there. References are to the packet itself; whatever changes its size or layout takes
+/// `&mut self`, so none outlives such a change: what the verifier asks of packet pointers, the borrow checker asks here.
+pub trait Packet {
+    /// Length in bytes; of a GSO packet, all of it.
+    fn len(&self) -> usize;
+
+    /// Whether there is nothing at all.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The header at `offset`, if it lies wholly in the packet.
+    fn at<T: Wire>(&self, offset: usize) -> Option<&T>;
+
+    /// The header at `offset`, to be changed.
+    fn at_mut<T: Wire>(&mut self, offset: usize) -> Option<&mut T>;
+
+    /// Interface index of the device on whose hook the packet is.
+    fn ifindex(&self) -> u32;
+
+    /// Whether it carries a VLAN tag, in its bytes or beside them.
+    fn has_vlan(&self) -> bool;
+
+    /// Payload bytes per segment of a GSO packet; zero for any other.
+    fn gso_size(&self) -> u32;
+
+    /// Tells that a 16-bit word under the IPv6 header's checksum-free fields went from `old` to `new`, both in host
+    /// byte order, so that a checksum that the device took over the whole packet can follow. IPv4 needs none: its
+    /// header checksum makes up for any change.
+    fn word_changed(&mut self, old: u16, new: u16);
+
+    /// Makes room for tunnel headers: `room` bytes behind the Ethernet header, the last 14 of them an inner one.
+    /// Afterwards the packet is known to be UDP-encapsulated in IPv4 or, if `v6`, IPv6.
+    fn encapsulate(&mut self, room: usize, v6: bool) -> Result<(), Failed>;
+
+    /// Takes away `room` bytes behind the Ethernet header: tunnel headers that leave an IPv4 or, if `v6`, IPv6 packet.
+    fn decapsulate(&mut self, room: usize, v6: bool) -> Result<(), Failed>;
+
+    /// Cuts the packet to `keep` bytes, then makes `room` bytes behind the Ethernet header.
+    fn quote(&mut self, keep: usize, room: usize) -> Result<(), Failed>;
+}
+
+/// The kernel helpers that can refuse a packet.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Helper {
+    /// `bpf_skb_adjust_room`.
+    AdjustRoom = 1,
+    /// `bpf_skb_change_tail`.
+    ChangeTail = 2,
+    /// `bpf_skb_pull_data`.
+    PullData = 3,
+    /// `bpf_fib_lookup`.
+    FibLookup = 4,
+}
+
+impl Helper {
+    /// Name of the helper with the given number, as in `bpf-helpers(7)`.
+    #[must_use]
+    pub const fn name(number: u8) -> &'static str {
+        match number {
+            1 => "bpf_skb_adjust_room",
+            2 => "bpf_skb_change_tail",
+            3 => "bpf_skb_pull_data",
+            4 => "bpf_fib_lookup",
+            _ => "unknown",
+        }
+    }
+}
+
+/// A helper refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// Which.
+    pub helper: Helper,
+    /// What it answered: a negative errno, or for `bpf_fib_lookup` a positive `BPF_FIB_LKUP_RET_*`.
+    pub code: i32,
+}

@@ -1,0 +1,101 @@
+//! What the decisions look up: in the kernel BPF maps and helpers, in tests ordinary collections.
+
+use crate::{
+    counters::Reason,
+    family::{Family, V4, V6},
+    maps::{Allowed, Budget, Endpoint, Route, Vtep},
+    node::Node,
+    packet::{Failed, Packet},
+};
+
+/// Look-ups by an address of one family.
+pub trait Tables<F: Family> {
+    /// The local pod with that address.
+    fn pod(&self, address: &F::Addr) -> Option<Endpoint>;
+
+    /// The route of the longest prefix that holds that destination.
+    fn route(&self, destination: &F::Addr) -> Option<Route>;
+
+    /// The peer with that underlay address.
+    fn vtep(&self, address: &F::Addr) -> Option<Vtep>;
+
+    /// Whether the pod behind that device may send from that address, besides its own.
+    fn allowed(&self, ifindex: u32, source: &F::Addr) -> Option<Allowed>;
+
+    /// Where the node's own routing sends a packet between two underlay addresses.
+    fn next_hop(&self, query: &Underlay<F>) -> Result<NextHop, Failed>;
+}
+
+/// What the node's routing is asked.
+#[derive(Clone, Copy)]
+pub struct Underlay<F: Family> {
+    /// The node's own underlay address.
+    pub source: F::Addr,
+    /// The peer's.
+    pub destination: F::Addr,
+    /// UDP source port, network byte order: equal-cost paths are chosen by it. Zero where there is no UDP.
+    pub source_port: [u8; 2],
+    /// UDP destination port, network byte order; zero where there is no UDP.
+    pub destination_port: [u8; 2],
+    /// Type of service, or traffic class.
+    pub tos: u8,
+}
+
+/// The way out of the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NextHop {
+    /// Device to leave by.
+    pub ifindex: u32,
+    /// Who is next.
+    pub neighbour: Neighbour,
+}
+
+/// The next node on the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Neighbour {
+    /// Its MAC is known, and so is the device's own.
+    Known {
+        /// MAC of the neighbour.
+        dst: [u8; 6],
+        /// MAC of the device.
+        src: [u8; 6],
+    },
+    /// The kernel has to ask for its MAC first.
+    Unknown {
+        /// Address of the neighbour; IPv4 in the first four bytes.
+        address: [u8; 16],
+        /// Whether that is an IPv6 address.
+        v6: bool,
+    },
+}
+
+/// Whose counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Account {
+    /// Sent by the pod in that slot.
+    PodTx(u32),
+    /// Delivered to the pod in that slot.
+    PodRx(u32),
+    /// Sent to the peer in that slot.
+    PeerTx(u32),
+    /// Received from the peer in that slot.
+    PeerRx(u32),
+}
+
+/// Everything that a decision needs: the packet at hand, the tables of both families, the node, the counters.
+pub trait Dataplane: Packet + Tables<V4> + Tables<V6> {
+    /// The facts of this node.
+    fn node(&self) -> &'static Node;
+
+    /// Counts a packet of `bytes` bytes at this hook.
+    fn count(&mut self, reason: Reason, bytes: usize);
+
+    /// Counts a packet of `bytes` bytes for a pod or a peer.
+    fn account(&mut self, account: Account, bytes: usize);
+
+    /// Counts a helper's refusal.
+    fn failed(&mut self, failure: Failed);
+
+    /// This CPU's allowance of ICMP errors, if it can be had, and the time in nanoseconds.
+    fn budget(&mut self) -> Option<(&mut Budget, u64)>;
+}

@@ -1,0 +1,88 @@
+//! What a decision comes to.
+
+use crate::{counters::Reason, icmp, packet::Failed};
+
+/// What the hook does with the packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Leave it to whatever comes next on this hook, then to the kernel.
+    Continue,
+    /// Discard it.
+    Drop,
+    /// Hand it to the pod behind that host-side device: as if the pod's own end had received it.
+    Pod {
+        /// Interface index of the host-side veth.
+        ifindex: u32,
+    },
+    /// Hand it to the node's own stack, as if the gateway device had received it. So the stack sees every pod, local or
+    /// remote, on the device that its route to that pod points to, and a strict `rp_filter` is content.
+    Host,
+    /// Send it out of a device, headers complete.
+    Device {
+        /// Interface index.
+        ifindex: u32,
+    },
+    /// Send it out of a device; the kernel resolves the neighbour and writes the Ethernet header.
+    Neighbour {
+        /// Interface index.
+        ifindex: u32,
+        /// Address of the neighbour; IPv4 in the first four bytes.
+        address: [u8; 16],
+        /// Whether that is an IPv6 address.
+        v6: bool,
+    },
+}
+
+/// What becomes of a packet and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Counted, once.
+    pub reason: Reason,
+    /// Done.
+    pub action: Action,
+}
+
+impl Verdict {
+    /// A verdict.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(reason: Reason, action: Action) -> Self {
+        Self { reason, action }
+    }
+
+    /// Discards the packet.
+    #[inline(always)]
+    #[must_use]
+    pub const fn drop(reason: Reason) -> Self {
+        Self { reason, action: Action::Drop }
+    }
+}
+
+/// Why a packet does not go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Discarded silently.
+    Drop(Reason),
+    /// Discarded, and the source is told.
+    Answer(Reason, icmp::Error),
+    /// A helper refused.
+    Failed(Failed),
+}
+
+impl From<Reason> for Refusal {
+    #[inline(always)]
+    fn from(reason: Reason) -> Self {
+        match reason {
+            Reason::TtlExceeded => Self::Answer(reason, icmp::Error::TimeExceeded),
+            Reason::NoSuchPod => Self::Answer(reason, icmp::Error::HostUnreachable),
+            _ => Self::Drop(reason),
+        }
+    }
+}
+
+impl From<Failed> for Refusal {
+    #[inline(always)]
+    fn from(failure: Failed) -> Self {
+        Self::Failed(failure)
+    }
+}

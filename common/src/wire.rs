@@ -1,0 +1,112 @@
+//! Headers as they lie in a packet: byte arrays only, so that any offset is aligned and any bytes are valid.
+
+use network_types::{
+    arp::ArpHdr,
+    icmp::{Icmpv4Hdr, Icmpv6Hdr},
+    ip::{Ipv4Hdr, Ipv6Hdr},
+    udp::UdpHdr,
+    vxlan::VxlanHdr,
+};
+
+/// A type that may be laid over any bytes of a packet.
+///
+/// # Safety
+///
+/// The type has alignment 1, no padding, and every bit pattern is valid for it.
+pub unsafe trait Wire: Copy {}
+
+/// Ethernet header.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Eth {
+    /// Destination MAC.
+    pub dst: [u8; 6],
+    /// Source MAC.
+    pub src: [u8; 6],
+    /// EtherType, network byte order.
+    pub ether_type: [u8; 2],
+}
+
+/// Length of an Ethernet header, and so where its payload starts.
+pub const ETH_LEN: usize = size_of::<Eth>();
+
+/// EtherTypes, network byte order.
+pub mod ether_type {
+    /// IPv4.
+    pub const IPV4: [u8; 2] = [0x08, 0x00];
+    /// ARP.
+    pub const ARP: [u8; 2] = [0x08, 0x06];
+    /// IPv6.
+    pub const IPV6: [u8; 2] = [0x86, 0xdd];
+}
+
+/// IP protocol numbers.
+pub mod protocol {
+    /// IPv6 hop-by-hop options.
+    pub const HOP_BY_HOP: u8 = 0;
+    /// ICMP for IPv4.
+    pub const ICMP: u8 = 1;
+    /// TCP.
+    pub const TCP: u8 = 6;
+    /// UDP.
+    pub const UDP: u8 = 17;
+    /// IPv6 routing header.
+    pub const ROUTING: u8 = 43;
+    /// IPv6 fragment header.
+    pub const FRAGMENT: u8 = 44;
+    /// ICMP for IPv6.
+    pub const ICMPV6: u8 = 58;
+    /// IPv6 destination options.
+    pub const DESTINATION: u8 = 60;
+    /// SCTP.
+    pub const SCTP: u8 = 132;
+}
+
+/// The first four bytes of TCP, UDP and SCTP: source and destination port, network byte order.
+pub type Ports = [u8; 4];
+
+/// First bytes of an IPv6 extension header.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Extension {
+    /// Protocol of what follows.
+    pub next: u8,
+    /// Length in units of 8 bytes, without the first 8; meaningless in a fragment header.
+    pub length: u8,
+    /// Fragment header: offset in units of 8 bytes (13 bits), reserved (2), more fragments (1).
+    pub fragment: [u8; 2],
+}
+
+// SAFETY: byte arrays only.
+unsafe impl Wire for Eth {}
+// SAFETY: bytes only.
+unsafe impl Wire for Extension {}
+// SAFETY: bytes.
+unsafe impl Wire for u8 {}
+// SAFETY: byte arrays of any length.
+unsafe impl<const N: usize> Wire for [u8; N] {}
+// SAFETY: `repr(C)`, fields are `u8` and arrays of them.
+unsafe impl Wire for Ipv4Hdr {}
+// SAFETY: as above.
+unsafe impl Wire for Ipv6Hdr {}
+// SAFETY: as above.
+unsafe impl Wire for UdpHdr {}
+// SAFETY: as above.
+unsafe impl Wire for VxlanHdr {}
+// SAFETY: as above.
+unsafe impl Wire for ArpHdr {}
+// SAFETY: as above.
+unsafe impl Wire for Icmpv4Hdr {}
+// SAFETY: as above.
+unsafe impl Wire for Icmpv6Hdr {}
+
+const _: () = {
+    assert!(align_of::<Eth>() == 1 && ETH_LEN == 14);
+    assert!(align_of::<Ipv4Hdr>() == 1 && size_of::<Ipv4Hdr>() == 20);
+    assert!(align_of::<Ipv6Hdr>() == 1 && size_of::<Ipv6Hdr>() == 40);
+    assert!(align_of::<UdpHdr>() == 1 && size_of::<UdpHdr>() == 8);
+    assert!(align_of::<VxlanHdr>() == 1 && size_of::<VxlanHdr>() == 8);
+    assert!(align_of::<ArpHdr>() == 1 && size_of::<ArpHdr>() == 28);
+    assert!(align_of::<Icmpv4Hdr>() == 1 && size_of::<Icmpv4Hdr>() == 8);
+    assert!(align_of::<Icmpv6Hdr>() == 1 && size_of::<Icmpv6Hdr>() == 8);
+};
