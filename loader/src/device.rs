@@ -1,1 +1,20 @@
-//! Network devices of the node: gateway device, veth pairs.
+//! Network devices of the node, made and kept as the desired state says.
+//!
+//! Every function here converges: it looks at what is, changes what differs, and does nothing on a second call. So a
+//! crash at any point is repaired by running again. What is somebody else's is left alone and reported.
+
+mod alias;
+mod error;
+mod gateway;
+mod netns;
+mod pod;
+mod sysctl;
+
+pub use self::{
+    alias::Owner,
+    error::{DeviceError, PodError},
+    gateway::{Gateway, ensure_gateway, remove_gateway},
+    netns::{Netns, NetnsError, NetnsId},
+    pod::{PodDevice, PodSpec, ensure_pod, host_device_name, remove_strangers},
+    sysctl::{Sysctl, SysctlError},
+};

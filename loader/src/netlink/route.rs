@@ -65,7 +65,11 @@ impl Handle {
 
     /// Deletes a route; one that is gone already is as good.
     pub fn delete_route(&mut self, link: &Link, route: Route) -> Result<(), NetlinkError> {
-        match self.request(RouteNetlinkMessage::DelRoute(route_message(link.index, route)), 0) {
+        let mut message = route_message(link.index, route);
+        // Whoever added it, in whichever scope.
+        message.header.protocol = RouteProtocol::Unspec;
+        message.header.scope = RouteScope::NoWhere;
+        match self.request(RouteNetlinkMessage::DelRoute(message), 0) {
             Ok(_) => Ok(()),
             Err(refusal) if refusal.is(libc::ESRCH) => Ok(()),
             Err(refusal) => Err(refusal.of("delete route", format!("{route} dev {}", link.name))),

@@ -1,0 +1,163 @@
+//! The gateway device: carries the pods' gateway addresses, and everything that the node itself sends to pods.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::{DeviceError, Owner, Sysctl};
+use crate::{
+    mac::Mac,
+    netlink::{Handle, Link, Route},
+};
+
+const REMEDY: &str = "delete or rename it, or set node.gateway to another name";
+
+/// What the gateway device should be.
+#[derive(Clone, Debug)]
+pub struct Gateway<'a> {
+    /// Whose it is.
+    pub owner: Owner<'a>,
+    /// Name.
+    pub name: &'a str,
+    /// MAC address: the node's VTEP MAC.
+    pub mac: Mac,
+    /// MTU: the overlay's.
+    pub mtu: u32,
+    /// The pods' gateway addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Every pod CIDR of the cluster.
+    pub destinations: Vec<IpNet>,
+}
+
+/// Brings the gateway device to what it should be. Also returns what is wrong with it but keeps nothing else from
+/// working: routes that can't be added.
+pub fn ensure_gateway(
+    netlink: &mut Handle,
+    gateway: &Gateway<'_>,
+) -> Result<(Link, Vec<DeviceError>), DeviceError> {
+    let link = match netlink.link(gateway.name)? {
+        Some(link) => link,
+        None => create(netlink, gateway)?,
+    };
+    check_owner(&link, gateway)?;
+
+    let alias = gateway.owner.gateway_alias();
+    if link.alias.as_ref() != Some(&alias) {
+        netlink.set_alias(&link, &alias)?;
+    }
+    if link.mac != Some(gateway.mac) {
+        netlink.set_mac(&link, gateway.mac)?;
+    }
+    if link.mtu != gateway.mtu {
+        netlink.set_mtu(&link, gateway.mtu)?;
+    }
+    sysctls(gateway)?;
+    ensure_addresses(netlink, &link, &gateway.addresses)?;
+    if !link.up {
+        netlink.set_up(&link)?;
+    }
+    let problems = ensure_routes(netlink, &link, &gateway.routes());
+    Ok((Link { mac: Some(gateway.mac), mtu: gateway.mtu, up: true, alias: Some(alias), ..link }, problems?))
+}
+
+/// Deletes the gateway device, and with it its addresses and routes; leaves somebody else's alone.
+pub fn remove_gateway(netlink: &mut Handle, owner: Owner<'_>) -> Result<Option<String>, DeviceError> {
+    let alias = owner.gateway_alias();
+    let links = netlink.links()?;
+    let Some(link) = links.iter().find(|link| link.is("dummy") && link.alias.as_ref() == Some(&alias)) else {
+        return Ok(None);
+    };
+    netlink.delete_link(link)?;
+    Ok(Some(link.name.clone()))
+}
+
+impl Gateway<'_> {
+    /// With a gateway address as the source, replies find their way back through the tunnel.
+    fn routes(&self) -> Vec<Route> {
+        let source = |to: &IpNet| {
+            self.addresses.iter().copied().find(|address| address.is_ipv4() == to.addr().is_ipv4())
+        };
+        let route = |to: &IpNet| Route { destination: to.trunc(), gateway: None, source: source(to) };
+        self.destinations.iter().map(route).collect()
+    }
+}
+
+fn create(netlink: &mut Handle, gateway: &Gateway<'_>) -> Result<Link, DeviceError> {
+    log::info!("making gateway device {}", gateway.name);
+    netlink.create_dummy(gateway.name, gateway.mac, gateway.mtu)?;
+    netlink.link(gateway.name)?.ok_or_else(|| DeviceError::Vanished(gateway.name.to_owned()))
+}
+
+/// A device is ours if it says so, or if a loader died between making and marking it.
+fn check_owner(link: &Link, gateway: &Gateway<'_>) -> Result<(), DeviceError> {
+    let taken = |why| Err(DeviceError::Taken { name: link.name.clone(), why, remedy: REMEDY });
+    if !link.is("dummy") {
+        return taken(format!("its kind is {}", link.kind.as_deref().unwrap_or("hardware")));
+    }
+    match &link.alias {
+        Some(alias) if *alias == gateway.owner.gateway_alias() => Ok(()),
+        Some(alias) => taken(format!("its alias is `{alias}`")),
+        None if link.mac == Some(gateway.mac) => Ok(()),
+        None => taken(format!("it has no alias `{}`", gateway.owner.gateway_alias())),
+    }
+}
+
+fn sysctls(gateway: &Gateway<'_>) -> Result<(), DeviceError> {
+    let device = gateway.name;
+    let has6 = gateway.addresses.iter().any(IpAddr::is_ipv6);
+    // The programs ask for a route as if the packet had come in here, which is refused without forwarding.
+    Sysctl { family: "ipv4", device, key: "forwarding" }.set("1")?;
+    Sysctl { family: "ipv6", device, key: "accept_ra" }.set_if_there("0")?;
+    Sysctl { family: "ipv6", device, key: "forwarding" }.set_if_there("1")?;
+    if has6 {
+        Sysctl { family: "ipv6", device, key: "disable_ipv6" }.set("0")?;
+    }
+    Ok(())
+}
+
+/// Gives `link` these addresses, each as a host prefix, and no others.
+pub(super) fn ensure_addresses(
+    netlink: &mut Handle,
+    link: &Link,
+    wanted: &[IpAddr],
+) -> Result<(), DeviceError> {
+    let current = netlink.addresses(link)?;
+    let wanted: Vec<IpNet> = wanted.iter().copied().map(IpNet::from).collect();
+    for address in wanted.iter().filter(|address| !current.contains(address)) {
+        netlink.add_address(link, *address)?;
+    }
+    for address in current.iter().filter(|address| !wanted.contains(address)) {
+        log::info!("removing address {address} from {}", link.name);
+        netlink.delete_address(link, *address)?;
+    }
+    Ok(())
+}
+
+/// Gives `link` these routes and no others.
+fn ensure_routes(
+    netlink: &mut Handle,
+    link: &Link,
+    wanted: &[Route],
+) -> Result<Vec<DeviceError>, DeviceError> {
+    let current = netlink.routes(link)?;
+    let mut problems = Vec::new();
+    for route in wanted.iter().filter(|route| !current.contains(route)) {
+        if let Some(old) = current.iter().find(|old| old.destination == route.destination) {
+            netlink.delete_route(link, *old)?;
+        }
+        match netlink.add_route(link, *route) {
+            Err(error) if error.is(libc::EEXIST) => problems.push(DeviceError::Taken {
+                name: format!("route to {}", route.destination),
+                why: "it goes through another device".into(),
+                remedy: "delete it: the node itself doesn't reach these pods through Podlane meanwhile",
+            }),
+            outcome => outcome?,
+        }
+    }
+    let stale = |old: &&Route| !wanted.iter().any(|route| route.destination == old.destination);
+    for route in current.iter().filter(stale) {
+        log::info!("removing route to {route} from {}", link.name);
+        netlink.delete_route(link, *route)?;
+    }
+    Ok(problems)
+}

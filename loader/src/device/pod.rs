@@ -1,0 +1,227 @@
+//! A pod's veth pair: its host side here, its other side with addresses and routes in the pod's namespace.
+
+use std::{net::IpAddr, os::fd::AsFd as _};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::{DeviceError, Netns, NetnsError, NetnsId, Owner, PodError, Sysctl, gateway::ensure_addresses};
+use crate::{
+    desired::Pod,
+    hash::fnv1a_64,
+    mac::Mac,
+    netlink::{Handle, Link, NetlinkError, Route, VethEnd},
+};
+
+const REMEDY: &str = "delete or rename it";
+const INNER_REMEDY: &str = "delete it, or set the pod's `interface` to another name";
+
+/// What a pod's devices should be.
+#[derive(Clone, Debug)]
+pub struct PodSpec<'a> {
+    /// Whose they are.
+    pub owner: Owner<'a>,
+    /// The pod.
+    pub pod: &'a Pod,
+    /// MAC address of the host side: the node's VTEP MAC.
+    pub host_mac: Mac,
+    /// MTU of both sides: the overlay's.
+    pub mtu: u32,
+    /// The gateway of each family.
+    pub gateways: Vec<IpAddr>,
+}
+
+/// A pod's devices as they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodDevice {
+    /// The host side.
+    pub host: Link,
+    /// The namespace that the other side is in.
+    pub netns: NetnsId,
+}
+
+/// Name of a pod's host-side device: the same on every start, and short enough for any pod's name.
+#[must_use]
+pub fn host_device_name(pod: &str) -> String {
+    let hash = fnv1a_64(pod.as_bytes()) & 0x0fff_ffff_ffff;
+    format!("pl{hash:011x}")
+}
+
+/// Connects a pod, except that a new host side stays down: whoever attaches the programs sets it up afterwards, so
+/// that no packet passes by them.
+pub fn ensure_pod(netlink: &mut Handle, own: NetnsId, spec: &PodSpec<'_>) -> Result<PodDevice, PodError> {
+    let path = &spec.pod.netns;
+    let netns = Netns::open(path).map_err(DeviceError::from)?;
+    let netns = netns.ok_or_else(|| PodError::Waiting(path.clone()))?;
+    if netns.id() == own {
+        return Err(DeviceError::OwnNetns(path.clone()).into());
+    }
+    let mut inside = netns
+        .run(Handle::open)
+        .and_then(|opened| opened.map_err(|error| NetnsError::new("open a netlink socket in", path, error)))
+        .map_err(DeviceError::from)?;
+
+    let (host, inner) = ensure_pair(netlink, &mut inside, &netns, spec)?;
+    ensure_host_side(netlink, &host, spec)?;
+    netns.run(|| ensure_inner_side(&mut inside, &inner, spec)).map_err(DeviceError::from)??;
+    Ok(PodDevice { host, netns: netns.id() })
+}
+
+/// Deletes the host-side devices, and with them the pods' own, of pods other than those named. Returns which.
+pub fn remove_strangers(
+    netlink: &mut Handle,
+    owner: Owner<'_>,
+    keep: &[&str],
+) -> Result<Vec<String>, DeviceError> {
+    let keep: Vec<String> = keep.iter().map(|pod| owner.pod_alias(pod)).collect();
+    let ours = |link: &Link| owner.has_pod_device(link);
+    let kept = |link: &Link| link.alias.as_ref().is_some_and(|alias| keep.contains(alias));
+    let mut removed = Vec::new();
+    for link in netlink.links()?.into_iter().filter(|link| ours(link) && !kept(link)) {
+        netlink.delete_link(&link)?;
+        removed.push(link.name);
+    }
+    Ok(removed)
+}
+
+/// Finds the pair, or makes it; a host side whose other end is not in this namespace belonged to an earlier life of the
+/// pod and goes.
+fn ensure_pair(
+    netlink: &mut Handle,
+    inside: &mut Handle,
+    netns: &Netns,
+    spec: &PodSpec<'_>,
+) -> Result<(Link, Link), DeviceError> {
+    let name = host_device_name(&spec.pod.name);
+    let interface = spec.pod.interface.as_str();
+    let found = netlink.link(&name)?;
+    let inner = inside.link(interface)?;
+    if let Some(host) = &found {
+        check_owner(host, spec)?;
+        match inner {
+            Some(inner) if are_pair(host, &inner) => return Ok((host.clone(), inner)),
+            _ => {
+                log::info!("pod {}: device {name} led to an earlier namespace; replacing it", spec.pod.name);
+                netlink.delete_link(host)?;
+            }
+        }
+    }
+    if let Some(inner) = inside.link(interface)? {
+        return Err(DeviceError::Taken {
+            name: format!("{interface} in {}", spec.pod.netns.display()),
+            why: format!("its kind is {}", inner.kind.as_deref().unwrap_or("hardware")),
+            remedy: INNER_REMEDY,
+        });
+    }
+    log::info!("pod {}: making device {name}, {interface} in {}", spec.pod.name, spec.pod.netns.display());
+    netlink.create_veth(
+        VethEnd { name: &name, mac: spec.host_mac },
+        VethEnd { name: interface, mac: spec.pod.mac() },
+        netns.as_fd(),
+        spec.mtu,
+    )?;
+    match (netlink.link(&name)?, inside.link(interface)?) {
+        (Some(host), Some(inner)) => Ok((host, inner)),
+        _ => Err(DeviceError::Vanished(name)),
+    }
+}
+
+/// Two ends know each other by index; both have to, since an index alone may be any device's in some namespace.
+fn are_pair(host: &Link, inner: &Link) -> bool {
+    inner.is("veth") && host.peer == Some(inner.index) && inner.peer == Some(host.index)
+}
+
+/// A device is ours if it says so, or if a loader died between making and marking it.
+fn check_owner(host: &Link, spec: &PodSpec<'_>) -> Result<(), DeviceError> {
+    let alias = spec.owner.pod_alias(&spec.pod.name);
+    let taken = |why| Err(DeviceError::Taken { name: host.name.clone(), why, remedy: REMEDY });
+    match &host.alias {
+        _ if !host.is("veth") => {
+            taken(format!("its kind is {}", host.kind.as_deref().unwrap_or("hardware")))
+        }
+        Some(found) if *found == alias => Ok(()),
+        Some(found) => taken(format!("its alias is `{found}`")),
+        None if host.mac == Some(spec.host_mac) => Ok(()),
+        None => taken(format!("it has no alias `{alias}`")),
+    }
+}
+
+fn ensure_host_side(netlink: &mut Handle, host: &Link, spec: &PodSpec<'_>) -> Result<(), DeviceError> {
+    let alias = spec.owner.pod_alias(&spec.pod.name);
+    if host.alias.as_ref() != Some(&alias) {
+        netlink.set_alias(host, &alias)?;
+    }
+    ensure_link(netlink, host, spec.host_mac, spec.mtu)?;
+    // The node has no business on this link: no link-local address, no answers to the pod's neighbour discovery.
+    Sysctl { family: "ipv6", device: &host.name, key: "disable_ipv6" }.set_if_there("1")?;
+    Ok(())
+}
+
+/// Runs in the pod's namespace, because of the sysctl.
+fn ensure_inner_side(inside: &mut Handle, inner: &Link, spec: &PodSpec<'_>) -> Result<(), DeviceError> {
+    let Pod { addresses, interface, .. } = spec.pod;
+    if let Some(loopback) = inside.link("lo")?.filter(|loopback| !loopback.up) {
+        inside.set_up(&loopback)?;
+    }
+    ensure_link(inside, inner, spec.pod.mac(), spec.mtu)?;
+    if addresses.iter().any(IpAddr::is_ipv6) {
+        Sysctl { family: "ipv6", device: interface, key: "disable_ipv6" }.set("0")?;
+    }
+    ensure_addresses(inside, inner, addresses)?;
+    if !inner.up {
+        inside.set_up(inner)?;
+    }
+    Ok(ensure_routes(inside, inner, &routes(spec))?)
+}
+
+fn ensure_link(netlink: &mut Handle, link: &Link, mac: Mac, mtu: u32) -> Result<(), NetlinkError> {
+    if link.mac != Some(mac) {
+        netlink.set_mac(link, mac)?;
+    }
+    if link.mtu != mtu {
+        netlink.set_mtu(link, mtu)?;
+    }
+    Ok(())
+}
+
+/// The gateway on the link, and everything else behind it, for each family that the pod has an address of.
+fn routes(spec: &PodSpec<'_>) -> Vec<Route> {
+    let has = |gateway: &&IpAddr| {
+        spec.pod.addresses.iter().any(|address| address.is_ipv4() == gateway.is_ipv4())
+    };
+    let everything = |gateway: &IpAddr| match gateway {
+        IpAddr::V4(_) => IpNet::V4(Ipv4Net::default()),
+        IpAddr::V6(_) => IpNet::V6(Ipv6Net::default()),
+    };
+    let of = |gateway: &IpAddr| {
+        [
+            Route { destination: IpNet::from(*gateway), gateway: None, source: None },
+            Route { destination: everything(gateway), gateway: Some(*gateway), source: None },
+        ]
+    };
+    spec.gateways.iter().filter(has).flat_map(of).collect()
+}
+
+/// Adds what is missing, in order; replaces what leads elsewhere; leaves the pod's other routes to the pod.
+fn ensure_routes(inside: &mut Handle, inner: &Link, wanted: &[Route]) -> Result<(), NetlinkError> {
+    let current = inside.routes(inner)?;
+    for route in wanted.iter().filter(|route| !current.contains(route)) {
+        if let Some(old) = current.iter().find(|old| old.destination == route.destination) {
+            inside.delete_route(inner, *old)?;
+        }
+        inside.add_route(inner, *route)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn device_names_are_stable_and_fit() {
+        let name = host_device_name("default/nginx");
+        assert_eq!(name, host_device_name("default/nginx"));
+        assert_ne!(name, host_device_name("default/nginx2"));
+        assert_eq!(name.len(), 13, "at most 15");
+    }
+}
