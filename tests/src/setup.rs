@@ -1,0 +1,63 @@
+//! What every suite does first: find out whether it can run here, and clean up after runs that were killed.
+
+use std::{fs, path::Path, sync::OnceLock};
+
+use anyhow::{Result, anyhow};
+
+use crate::{command, loader, registry};
+
+/// Cleans up once per process. Says why when this machine can't run the testbed.
+pub fn ready() -> Result<()> {
+    static DONE: OnceLock<Result<(), String>> = OnceLock::new();
+    let done = DONE.get_or_init(|| {
+        can_run()?;
+        registry::clean(false).map_err(|error| format!("{error:#}"))?;
+        Ok(())
+    });
+    done.clone().map_err(|reason| anyhow!(reason))
+}
+
+/// As [`ready`], for what needs the loader too.
+pub fn ready_with_loader() -> Result<()> {
+    ready()?;
+    loader::binary().map(drop)
+}
+
+fn can_run() -> Result<(), String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err("the testbed needs root".to_owned());
+    }
+    let missing: Vec<&str> =
+        ["ip", "bridge", "ethtool", "ping"].into_iter().filter(|tool| !command::exists(tool)).collect();
+    if !missing.is_empty() {
+        return Err(format!("not on this machine: {}", missing.join(", ")));
+    }
+    Ok(())
+}
+
+/// Lines of the kernel's log that say a checksum was wrong where it must not be.
+#[must_use]
+pub fn checksum_complaints() -> Vec<String> {
+    let log = command::run(&["dmesg"]).unwrap_or_default();
+    log.lines().filter(|line| line.contains("hw csum failure")).map(str::to_owned).collect()
+}
+
+/// Whether bpffs is mounted where pins go.
+#[must_use]
+pub fn has_bpffs() -> bool {
+    fs::read_to_string("/proc/mounts")
+        .is_ok_and(|mounts| mounts.lines().any(|line| line.contains(" /sys/fs/bpf bpf ")))
+        && Path::new("/sys/fs/bpf").is_dir()
+}
+
+/// Opens a test: returns from it with a line that says so when the machine can't run it.
+#[macro_export]
+macro_rules! require {
+    ($ready:expr) => {
+        if let Err(reason) = $ready {
+            let thread = std::thread::current();
+            println!("SKIPPED: {}: {reason:#}", thread.name().unwrap_or("a test"));
+            return Ok(());
+        }
+    };
+}

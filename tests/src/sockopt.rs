@@ -1,0 +1,43 @@
+//! Integer socket options that neither std nor nix has a name for.
+
+use std::{
+    io,
+    mem::size_of_val,
+    os::fd::{AsFd, AsRawFd as _},
+};
+
+use anyhow::{Context as _, Result};
+
+/// Sets an option.
+pub fn set(socket: impl AsFd, level: i32, name: i32, value: i32) -> Result<()> {
+    let length = libc::socklen_t::try_from(size_of_val(&value)).context("the size of an int")?;
+    // SAFETY: the pointer and the length describe `value`, which outlives the call.
+    let result = unsafe {
+        libc::setsockopt(socket.as_fd().as_raw_fd(), level, name, std::ptr::from_ref(&value).cast(), length)
+    };
+    if result == 0 {
+        return Ok(());
+    }
+    Err(io::Error::last_os_error())
+        .with_context(|| format!("setsockopt level {level} option {name} to {value}"))
+}
+
+/// Reads an option.
+pub fn get(socket: impl AsFd, level: i32, name: i32) -> Result<i32> {
+    let mut value = 0_i32;
+    let mut length = libc::socklen_t::try_from(size_of_val(&value)).context("the size of an int")?;
+    // SAFETY: the pointers describe `value` and `length`, which outlive the call.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            level,
+            name,
+            std::ptr::from_mut(&mut value).cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 {
+        return Ok(value);
+    }
+    Err(io::Error::last_os_error()).with_context(|| format!("getsockopt level {level} option {name}"))
+}

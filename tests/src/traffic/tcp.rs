@@ -1,0 +1,232 @@
+//! TCP: bulk transfers whose content is checked, and conversations that must not break.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+
+use super::{STEP, mismatch, pattern};
+use crate::netns::Netns;
+
+const SEED: u64 = 0x7c9;
+
+/// A transfer that came through whole.
+#[derive(Clone, Copy, Debug)]
+pub struct Transfer {
+    /// Bytes received and found right.
+    pub bytes: usize,
+    /// From the first byte sent to the last received.
+    pub elapsed: Duration,
+}
+
+impl Transfer {
+    /// Throughput.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a throughput is shown with three digits")]
+    pub fn gigabits_per_second(&self) -> f64 {
+        self.bytes as f64 * 8.0 / self.elapsed.as_secs_f64() / 1e9
+    }
+}
+
+/// Listens in a namespace, on any port of an address.
+pub fn listen(at: &Netns, address: IpAddr) -> Result<(TcpListener, SocketAddr)> {
+    let listener = at.enter(|| {
+        TcpListener::bind((address, 0)).with_context(|| format!("listen on {address} in {}", at.name()))
+    })?;
+    let address = listener.local_addr().context("the listener's address")?;
+    Ok((listener, address))
+}
+
+/// Connects from a namespace.
+pub fn connect(from: &Netns, to: SocketAddr) -> Result<TcpStream> {
+    let stream = from.enter(|| {
+        TcpStream::connect_timeout(&to, STEP).with_context(|| format!("connect from {} to {to}", from.name()))
+    })?;
+    stream.set_read_timeout(Some(STEP)).context("set a read timeout")?;
+    stream.set_write_timeout(Some(STEP)).context("set a write timeout")?;
+    stream.set_nodelay(true).context("set TCP_NODELAY")?;
+    Ok(stream)
+}
+
+/// Sends `length` bytes from one namespace to an address in another and compares every byte there.
+pub fn transfer(from: &Netns, to: (&Netns, IpAddr), length: usize) -> Result<Transfer> {
+    let (listener, address) = listen(to.0, to.1)?;
+    thread::scope(|scope| {
+        let server = scope.spawn(move || receive(&listener));
+        let client = send(from, address, length);
+        if client.is_err() {
+            // Lets the server out of `accept` in case nothing ever arrived.
+            let _woken = to.0.enter(|| Ok(TcpStream::connect_timeout(&address, STEP)));
+        }
+        let received = server.join().map_err(|_panic| anyhow!("the receiver panicked"))?;
+        let elapsed = client?;
+        let received = received?;
+        ensure!(received == length, "{received} of {length} bytes arrived");
+        Ok(Transfer { bytes: received, elapsed })
+    })
+    .with_context(|| format!("TCP from {} to {address}", from.name()))
+}
+
+fn send(from: &Netns, to: SocketAddr, length: usize) -> Result<Duration> {
+    let mut stream = connect(from, to)?;
+    let started = Instant::now();
+    let mut chunk = vec![0; 256 * 1024];
+    let mut sent = 0;
+    while sent < length {
+        let part = chunk.len().min(length - sent);
+        pattern(SEED, sent, &mut chunk[..part]);
+        stream.write_all(&chunk[..part]).with_context(|| format!("send after {sent} bytes"))?;
+        sent += part;
+    }
+    stream.shutdown(Shutdown::Write).context("shut the sending side down")?;
+    let mut verdict = [0; 2];
+    stream.read_exact(&mut verdict).context("wait for the receiver's word")?;
+    ensure!(&verdict == b"ok", "the receiver got something else than was sent");
+    Ok(started.elapsed())
+}
+
+fn receive(listener: &TcpListener) -> Result<usize> {
+    let (mut stream, _) = listener.accept().context("accept")?;
+    stream.set_read_timeout(Some(STEP)).context("set a read timeout")?;
+    let mut chunk = vec![0; 256 * 1024];
+    let mut received = 0;
+    loop {
+        let part = stream.read(&mut chunk).with_context(|| format!("receive after {received} bytes"))?;
+        if part == 0 {
+            break;
+        }
+        if let Some(place) = mismatch(SEED, received, &chunk[..part]) {
+            stream.write_all(b"no").context("tell the sender")?;
+            anyhow::bail!("byte {place} is not what was sent");
+        }
+        received += part;
+    }
+    stream.write_all(b"ok").context("tell the sender")?;
+    Ok(received)
+}
+
+/// Sends a stream of known length as fast as it goes, unchecked, for its throughput.
+pub fn throughput(from: &Netns, to: (&Netns, IpAddr), time: Duration) -> Result<Transfer> {
+    let (listener, address) = listen(to.0, to.1)?;
+    let server = thread::spawn(move || -> Result<usize> {
+        let (mut stream, _) = listener.accept().context("accept")?;
+        stream.set_read_timeout(Some(STEP)).context("set a read timeout")?;
+        let mut chunk = vec![0; 1024 * 1024];
+        let mut received = 0;
+        loop {
+            match stream.read(&mut chunk).context("receive")? {
+                0 => return Ok(received),
+                part => received += part,
+            }
+        }
+    });
+    let mut stream = connect(from, address)?;
+    let chunk = vec![0x5a; 256 * 1024];
+    let started = Instant::now();
+    while started.elapsed() < time {
+        stream.write_all(&chunk).context("send")?;
+    }
+    drop(stream);
+    let bytes = server.join().map_err(|_panic| anyhow!("the receiver panicked"))??;
+    Ok(Transfer { bytes, elapsed: started.elapsed() })
+}
+
+/// A connection that exchanges short messages without end, to see whether something breaks or delays it.
+#[derive(Debug)]
+pub struct Conversation {
+    stop: Arc<AtomicBool>,
+    client: JoinHandle<Result<Exchanges>>,
+    server: JoinHandle<Result<()>>,
+    progress: Arc<std::sync::atomic::AtomicU64>,
+}
+
+/// What a conversation has seen.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Exchanges {
+    /// Messages that were answered, each with the right content.
+    pub answered: u64,
+    /// The longest that an answer took.
+    pub slowest: Duration,
+}
+
+impl Conversation {
+    /// Connects and begins to talk.
+    pub fn start(from: &Netns, to: (&Netns, IpAddr)) -> Result<Self> {
+        let (listener, address) = listen(to.0, to.1)?;
+        let server = thread::spawn(move || echo(&listener));
+        let stream = connect(from, address)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let progress = Arc::default();
+        let client = thread::spawn({
+            let (stop, progress) = (Arc::clone(&stop), Arc::clone(&progress));
+            move || converse(stream, &stop, &progress)
+        });
+        Ok(Self { stop, client, server, progress })
+    }
+
+    /// Messages answered so far.
+    #[must_use]
+    pub fn answered(&self) -> u64 {
+        self.progress.load(Ordering::Relaxed)
+    }
+
+    /// Waits until so many more messages have been answered.
+    pub fn wait_for(&self, more: u64) -> Result<()> {
+        let goal = self.answered() + more;
+        crate::wait::until("the conversation to go on", || {
+            ensure!(!self.client.is_finished(), "it broke");
+            Ok((self.answered() >= goal).then_some(()))
+        })
+    }
+
+    /// Ends it and says what it has seen; an error if it broke.
+    pub fn finish(self) -> Result<Exchanges> {
+        self.stop.store(true, Ordering::Relaxed);
+        let exchanges = self.client.join().map_err(|_panic| anyhow!("the client panicked"))??;
+        self.server.join().map_err(|_panic| anyhow!("the server panicked"))??;
+        Ok(exchanges)
+    }
+}
+
+fn converse(
+    mut stream: TcpStream,
+    stop: &AtomicBool,
+    progress: &std::sync::atomic::AtomicU64,
+) -> Result<Exchanges> {
+    let mut seen = Exchanges::default();
+    while !stop.load(Ordering::Relaxed) {
+        let message = seen.answered.to_be_bytes();
+        let started = Instant::now();
+        stream.write_all(&message).context("send a message")?;
+        let mut answer = [0; 8];
+        stream.read_exact(&mut answer).with_context(|| format!("answer to message {}", seen.answered))?;
+        ensure!(answer == message, "message {} came back changed", seen.answered);
+        seen.slowest = seen.slowest.max(started.elapsed());
+        seen.answered += 1;
+        progress.store(seen.answered, Ordering::Relaxed);
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(seen)
+}
+
+fn echo(listener: &TcpListener) -> Result<()> {
+    let (mut stream, _) = listener.accept().context("accept")?;
+    stream.set_nodelay(true).context("set TCP_NODELAY")?;
+    stream.set_read_timeout(Some(STEP)).context("set a read timeout")?;
+    let mut message = [0; 8];
+    loop {
+        let length = stream.read(&mut message).context("receive a message")?;
+        if length == 0 {
+            return Ok(());
+        }
+        stream.write_all(&message[..length]).context("answer")?;
+    }
+}

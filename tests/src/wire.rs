@@ -1,0 +1,124 @@
+//! Cables, switches and routers: what lies between nodes.
+
+use std::net::IpAddr;
+
+use anyhow::Result;
+use ipnet::IpNet;
+
+use crate::netns::Netns;
+
+/// Joins two namespaces by a veth pair and brings both ends up.
+pub fn wire(left: (&Netns, &str), right: (&Netns, &str), mtu: u32) -> Result<()> {
+    let ((left, left_device), (right, right_device)) = (left, right);
+    left.ip(&format!(
+        "link add {left_device} mtu {mtu} type veth peer name {right_device} mtu {mtu} netns {}",
+        right.name()
+    ))?;
+    left.ip(&format!("link set {left_device} up"))?;
+    right.ip(&format!("link set {right_device} up"))?;
+    Ok(())
+}
+
+/// Adds an address, usable at once.
+pub fn add_address(netns: &Netns, device: &str, address: IpNet) -> Result<()> {
+    let no_dad = if address.addr().is_ipv6() { " nodad" } else { "" };
+    netns.ip(&format!("addr add {address} dev {device}{no_dad}"))?;
+    Ok(())
+}
+
+/// Adds a route through a gateway.
+pub fn add_route(netns: &Netns, destination: &str, gateway: IpAddr) -> Result<()> {
+    let family = if gateway.is_ipv6() { "-6 " } else { "" };
+    netns.ip(&format!("{family}route add {destination} via {gateway}"))?;
+    Ok(())
+}
+
+/// Turns an offload of a device on or off, by the name that `ethtool -K` has for it.
+pub fn set_offload(netns: &Netns, device: &str, offload: &str, on: bool) -> Result<()> {
+    netns.run(&format!("ethtool -K {device} {offload} {}", if on { "on" } else { "off" }))?;
+    Ok(())
+}
+
+/// Turns IPv6 off for devices to come, so that no neighbour discovery of theirs disturbs a count.
+pub fn without_ipv6(netns: &Netns) -> Result<()> {
+    netns.sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
+    netns.sysctl("net.ipv6.conf.all.disable_ipv6", "1")
+}
+
+/// A layer-2 switch: a bridge in a namespace of its own.
+#[derive(Debug)]
+pub struct Switch {
+    netns: Netns,
+    ports: u32,
+    mtu: u32,
+}
+
+impl Switch {
+    /// Makes a switch without ports.
+    pub fn new(mtu: u32) -> Result<Self> {
+        let netns = Netns::new("switch")?;
+        without_ipv6(&netns)?;
+        netns.ip(&format!("link add br0 mtu {mtu} type bridge mcast_snooping 0"))?;
+        netns.ip("link set br0 up")?;
+        Ok(Self { netns, ports: 0, mtu })
+    }
+
+    /// Plugs a new device of `netns` in; returns the name of the switch's port.
+    pub fn plug(&mut self, netns: &Netns, device: &str) -> Result<String> {
+        let port = format!("port{}", self.ports);
+        self.ports += 1;
+        wire((netns, device), (&self.netns, &port), self.mtu)?;
+        self.netns.ip(&format!("link set {port} master br0"))?;
+        Ok(port)
+    }
+
+    /// Where the ports are, for captures.
+    #[must_use]
+    pub const fn netns(&self) -> &Netns {
+        &self.netns
+    }
+
+    /// As [`netns`](Self::netns), to keep it.
+    pub const fn netns_mut(&mut self) -> &mut Netns {
+        &mut self.netns
+    }
+}
+
+/// A router between underlay subnets.
+#[derive(Debug)]
+pub struct Router {
+    netns: Netns,
+    ports: u32,
+    mtu: u32,
+}
+
+impl Router {
+    /// Makes a router without ports.
+    pub fn new(netns: Netns, mtu: u32) -> Result<Self> {
+        netns.sysctl("net.ipv4.ip_forward", "1")?;
+        netns.sysctl("net.ipv6.conf.all.forwarding", "1")?;
+        Ok(Self { netns, ports: 0, mtu })
+    }
+
+    /// Plugs a new device of `netns` in, with the router's addresses at its end; returns the name of the router's port.
+    pub fn plug(&mut self, netns: &Netns, device: &str, addresses: &[IpNet]) -> Result<String> {
+        let port = format!("port{}", self.ports);
+        self.ports += 1;
+        wire((netns, device), (&self.netns, &port), self.mtu)?;
+        for address in addresses {
+            add_address(&self.netns, &port, *address)?;
+        }
+        Ok(port)
+    }
+
+    /// Where the ports are, for captures and routes.
+    #[must_use]
+    pub const fn netns(&self) -> &Netns {
+        &self.netns
+    }
+
+    /// As [`netns`](Self::netns), to keep it.
+    pub const fn netns_mut(&mut self) -> &mut Netns {
+        &mut self.netns
+    }
+}
