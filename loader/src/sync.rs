@@ -1,1 +1,20 @@
-//! Maps: desired entries, and the difference to what the maps hold.
+//! Maps: the entries that the desired state asks for, and the difference to what the maps hold.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`contents`] | from the desired state and the facts of the node to entries: a pure function |
+//! | [`slots`] | which traffic counter belongs to which pod and peer, stable over restarts |
+//! | [`apply`] | the difference, written so that nothing that stays is missing for a moment |
+
+pub mod apply;
+pub mod contents;
+pub mod slots;
+
+#[cfg(test)]
+mod memory;
+
+pub use self::{
+    apply::{MapOps, SyncError, Tables, Written, apply},
+    contents::{Contents, Facts, PodFacts, Prefix, contents},
+    slots::{Slots, SlotsError},
+};
