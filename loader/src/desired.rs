@@ -89,7 +89,7 @@ pub struct Pod {
     pub netns: PathBuf,
     /// Name of its device, in its namespace.
     pub interface: String,
-    /// Its addresses: one of each family at most, in any order.
+    /// Its addresses, in the order of the configuration.
     pub addresses: Vec<IpAddr>,
     /// What it may send from besides its own addresses.
     pub allowed_sources: Vec<IpNet>,
@@ -123,6 +123,26 @@ pub const OVERHEAD6: u32 = 14 + 8 + 8 + 40;
 pub const MIN_MTU6: u32 = 1280;
 /// Smallest datagram that every IPv4 host takes (RFC 791), so the smallest MTU that is of use.
 pub const MIN_MTU4: u32 = 576;
+
+/// Largest MTU: what VXLAN adds has to fit into an IP packet too.
+pub const MAX_MTU: u32 = 65535 - OVERHEAD6;
+/// Name of the gateway device unless configured.
+pub const DEFAULT_GATEWAY: &str = "podlane0";
+/// Name of a pod's device, in its namespace, unless configured.
+pub const DEFAULT_INTERFACE: &str = "eth0";
+/// VXLAN network identifier unless configured: flannel's.
+pub const DEFAULT_VNI: u32 = 1;
+/// VXLAN's UDP port unless configured: that of flannel, and of Linux.
+pub const DEFAULT_PORT: u16 = 8472;
+
+/// The gateway of the pods in a pod CIDR: its first address behind the network's own.
+#[must_use]
+pub fn gateway_of(cidr: &IpNet) -> IpAddr {
+    match cidr {
+        IpNet::V4(cidr) => Ipv4Addr::from_bits(cidr.network().to_bits().saturating_add(1)).into(),
+        IpNet::V6(cidr) => Ipv6Addr::from_bits(cidr.network().to_bits().saturating_add(1)).into(),
+    }
+}
 
 /// Why there is no MTU for the overlay.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -222,5 +242,85 @@ impl Pod {
     #[must_use]
     pub fn mac(&self) -> Mac {
         crate::mac::of_pod(&self.addresses)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn desired(mtu: Option<u32>, underlays: &[(&str, bool)], gateway6: Option<&str>) -> Desired {
+        let peer = |(underlay, direct): &(&str, bool)| Peer {
+            name: (*underlay).to_owned(),
+            addresses: vec![underlay.parse().unwrap()],
+            underlay: underlay.parse().unwrap(),
+            vtep_mac: Mac::default(),
+            pod_cidrs: Vec::new(),
+            direct: *direct,
+        };
+        Desired {
+            node: Node {
+                name: "node".to_owned(),
+                uplinks: vec!["eth0".to_owned()],
+                mac: Mac::default(),
+                gateway_device: DEFAULT_GATEWAY.to_owned(),
+                gateway4: Some(Ipv4Addr::new(10, 200, 0, 1)),
+                gateway6: gateway6.map(|gateway| gateway.parse().unwrap()),
+                underlay4: None,
+                underlay6: None,
+                pod_cidrs: Vec::new(),
+            },
+            overlay: Overlay { vni: DEFAULT_VNI, port: DEFAULT_PORT, mtu },
+            peers: underlays.iter().map(peer).collect(),
+            pods: Vec::new(),
+            capacities: Capacities::default(),
+        }
+    }
+
+    #[test]
+    fn mtu_is_what_the_smallest_uplink_leaves() {
+        let over4 = [("10.240.0.21", false)];
+        let over6 = [("10.240.0.21", false), ("fd00::21", false)];
+        assert_eq!(desired(None, &[], None).overlay_mtu(&[1500]), Ok(1450));
+        assert_eq!(desired(None, &over4, None).overlay_mtu(&[9000, 1500]), Ok(1450));
+        assert_eq!(desired(None, &over6, None).overlay_mtu(&[1500]), Ok(1430));
+        assert_eq!(desired(None, &over6, Some("fd00:10:200::1")).overlay_mtu(&[1350]), Ok(1280));
+    }
+
+    #[test]
+    fn a_configured_mtu_has_to_fit_where_it_is_tunnelled() {
+        let tunnelled = [("10.240.0.21", false)];
+        assert_eq!(desired(Some(1400), &tunnelled, None).overlay_mtu(&[1500]), Ok(1400));
+        assert_eq!(desired(Some(1500), &[("10.240.0.21", true)], None).overlay_mtu(&[1500]), Ok(1500));
+        assert_eq!(desired(Some(1500), &[], None).overlay_mtu(&[]), Ok(1500));
+        let error = desired(Some(1451), &tunnelled, None).overlay_mtu(&[1500]).unwrap_err();
+        assert_eq!(error, MtuError::DoesNotFit { configured: 1451, uplink: 1500, overhead: 50, left: 1450 });
+    }
+
+    #[test]
+    fn an_uplink_too_small_is_an_error() {
+        assert_eq!(desired(None, &[], None).overlay_mtu(&[]), Err(MtuError::NoUplink));
+        let error =
+            desired(None, &[("fd00::21", false)], Some("fd00:10:200::1")).overlay_mtu(&[1349]).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("an uplink MTU of 1349 less 70 for VXLAN leaves 1279, and IPv6 pods"),
+            "{error}"
+        );
+        assert_eq!(desired(None, &[], None).overlay_mtu(&[626]), Ok(576));
+        assert!(desired(None, &[], None).overlay_mtu(&[625]).is_err());
+        assert!(desired(None, &[], None).overlay_mtu(&[10]).is_err());
+    }
+
+    #[test]
+    fn the_gateway_is_the_first_address() {
+        for (cidr, gateway) in [
+            ("10.200.0.0/24", "10.200.0.1"),
+            ("10.200.0.128/25", "10.200.0.129"),
+            ("fd00:10:200::/64", "fd00:10:200::1"),
+        ] {
+            assert_eq!(gateway_of(&cidr.parse().unwrap()), gateway.parse::<IpAddr>().unwrap());
+        }
     }
 }

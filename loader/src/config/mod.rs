@@ -1,1 +1,60 @@
 //! The TOML file: read strictly, every error reported with its place.
+//!
+//! A file goes through four steps, each of which reports all that it finds: the parser of the `toml` crate makes a
+//! document with places; [`reader`] takes the known keys of each table out of it and [`value`] their values, into a
+//! [`file::File`]; [`check`] compares the values; [`build`] makes the [`Desired`] state.
+
+mod build;
+mod capacity;
+mod check;
+mod diagnostic;
+mod file;
+mod overlap;
+mod reader;
+mod schema;
+mod suggest;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::{fs, path::Path};
+
+use toml::de::DeTable;
+
+pub use self::diagnostic::{ConfigError, Diagnostic, Invalid};
+use self::{diagnostic::Errors, file::File, reader::Section};
+use crate::desired::Desired;
+
+/// Reads the file at `path`.
+pub fn load(path: &Path) -> Result<Desired, ConfigError> {
+    let text =
+        fs::read_to_string(path).map_err(|error| ConfigError::Unreadable { file: path.to_owned(), error })?;
+    Ok(parse(&path.display().to_string(), &text)?)
+}
+
+/// Reads `text`, which errors call `file`.
+pub fn parse(file: &str, text: &str) -> Result<Desired, Invalid> {
+    let errors = Errors::new(text);
+    let (document, faults) = DeTable::parse_recoverable(text);
+    for fault in faults {
+        let end = text.len();
+        errors.syntax(fault.span().unwrap_or(end..end), syntax_message(&fault, text));
+    }
+    let read = File::read(&errors, &Section::root(&errors, document.get_ref()));
+    check::check(&errors, &read);
+    let desired = build::desired(&read);
+    match (errors.into_invalid(file), desired) {
+        (None, Some(desired)) => Ok(desired),
+        (invalid, _) => Err(invalid.unwrap_or_else(|| Invalid { file: file.to_owned(), errors: Vec::new() })),
+    }
+}
+
+/// The parser's message, with the key where it is about one.
+fn syntax_message(fault: &toml::de::Error, text: &str) -> String {
+    let message = fault.message();
+    match fault.span().and_then(|span| text.get(span)) {
+        Some(key) if message == "duplicate key" => format!("duplicate key \"{key}\""),
+        _ => message.to_owned(),
+    }
+}

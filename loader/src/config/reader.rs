@@ -1,0 +1,213 @@
+//! Reads tables of the file key by key: what it does not know or can't read, it reports, and goes on.
+
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{
+    diagnostic::{At, Errors, Place},
+    schema::{self, Table},
+    suggest::nearest,
+    value::{Fault, kind},
+};
+
+/// The values of a list that could be read.
+#[derive(Clone, Debug)]
+pub(super) struct List<T> {
+    /// Where the list stands, or the table that has none.
+    pub(super) place: Place,
+    /// Its values.
+    pub(super) items: Vec<At<T>>,
+    /// Whether all could be read, so that something may be concluded from what is not there.
+    pub(super) complete: bool,
+}
+
+impl<T> List<T> {
+    /// The values alone.
+    pub(super) fn values(&self) -> impl Iterator<Item = &T> {
+        self.items.iter().map(|item| &item.value)
+    }
+}
+
+/// One table of the file.
+pub(super) struct Section<'a> {
+    errors: &'a Errors<'a>,
+    entries: &'a DeTable<'a>,
+    schema: &'static Table,
+    /// Where it starts.
+    pub(super) place: Place,
+}
+
+impl<'a> Section<'a> {
+    /// The whole file.
+    pub(super) fn root(errors: &'a Errors<'a>, entries: &'a DeTable<'a>) -> Self {
+        Self::open(errors, entries, &schema::ROOT, Place::default())
+    }
+
+    fn open(errors: &'a Errors<'a>, entries: &'a DeTable<'a>, schema: &'static Table, place: Place) -> Self {
+        let section = Self { errors, entries, schema, place };
+        for key in entries.keys().filter(|key| !schema.keys.contains(&key.get_ref().as_ref())) {
+            let place = Place { key: section.path(key.get_ref()), span: key.span() };
+            errors.wrong(&place, section.unknown(key.get_ref()));
+        }
+        section
+    }
+
+    /// What to say of a key that is not known here: the nearest one, the table it belongs to, or all there are.
+    fn unknown(&self, key: &str) -> String {
+        let keys = self.schema.keys;
+        if let Some(meant) = nearest(key, keys.iter().copied()) {
+            return format!("unknown key; did you mean \"{meant}\"?");
+        }
+        if let Some(table) = schema::ALL.into_iter().find(|table| table.keys.contains(&key)) {
+            return format!("unknown key; \"{key}\" belongs in [{}]", table.name);
+        }
+        format!("unknown key; known here: {}", keys.join(", "))
+    }
+
+    fn path(&self, key: &str) -> String {
+        if self.place.key.is_empty() { key.to_owned() } else { format!("{}.{key}", self.place.key) }
+    }
+
+    fn get(&self, key: &str) -> Option<(Place, &'a DeValue<'a>)> {
+        debug_assert!(
+            self.schema.keys.contains(&key),
+            "{key} is missing in the schema of [{}]",
+            self.schema.name
+        );
+        let value: &Spanned<DeValue<'_>> = self.entries.get(key)?;
+        Some((Place { key: self.path(key), span: value.span() }, value.get_ref()))
+    }
+
+    fn read<T>(
+        &self,
+        place: Place,
+        value: &DeValue<'_>,
+        read: impl Fn(&DeValue<'_>) -> Result<T, Fault>,
+    ) -> Option<At<T>> {
+        read(value).map_err(|fault| self.errors.wrong(&place, fault.0)).ok().map(|value| At { value, place })
+    }
+
+    fn missing(&self, key: &str) -> Place {
+        let place = Place { key: self.path(key), span: self.place.span.clone() };
+        self.errors.missing(&place, "missing");
+        place
+    }
+
+    /// The value of `key`, if it is there and can be read.
+    pub(super) fn optional<T>(
+        &self,
+        key: &str,
+        read: impl Fn(&DeValue<'_>) -> Result<T, Fault>,
+    ) -> Option<At<T>> {
+        let (place, value) = self.get(key)?;
+        self.read(place, value, read)
+    }
+
+    /// The value of `key`, which must be there.
+    pub(super) fn required<T>(
+        &self,
+        key: &str,
+        read: impl Fn(&DeValue<'_>) -> Result<T, Fault>,
+    ) -> Option<At<T>> {
+        if self.get(key).is_none() {
+            self.missing(key);
+        }
+        self.optional(key, read)
+    }
+
+    /// The values of the list `key`; none if it isn't there.
+    pub(super) fn list<T>(&self, key: &str, read: impl Fn(&DeValue<'_>) -> Result<T, Fault>) -> List<T> {
+        let Some((place, value)) = self.get(key) else {
+            return List { place: self.place.clone(), items: Vec::new(), complete: true };
+        };
+        let DeValue::Array(values) = value else {
+            let hint = if value.is_str() { "; put it in [ ]" } else { "" };
+            self.errors.wrong(&place, format!("expected a list, found {}{hint}", kind(value)));
+            return List { place, items: Vec::new(), complete: false };
+        };
+        let items: Vec<_> = values
+            .iter()
+            .enumerate()
+            .filter_map(|(index, value)| {
+                let place = Place { key: format!("{}[{index}]", place.key), span: value.span() };
+                self.read(place, value.get_ref(), &read)
+            })
+            .collect();
+        let complete = items.len() == values.len();
+        List { place, items, complete }
+    }
+
+    /// The values of the list `key`, which must be there and must not be empty.
+    pub(super) fn required_list<T>(
+        &self,
+        key: &str,
+        read: impl Fn(&DeValue<'_>) -> Result<T, Fault>,
+    ) -> List<T> {
+        if self.get(key).is_none() {
+            return List { place: self.missing(key), items: Vec::new(), complete: false };
+        }
+        let mut list = self.list(key, read);
+        if list.items.is_empty() && list.complete {
+            self.errors.wrong(&list.place, "empty; give at least one");
+            list.complete = false;
+        }
+        list
+    }
+
+    /// The table `[name]`, if it is there.
+    pub(super) fn table(&self, schema: &'static Table) -> Option<Self> {
+        let (place, value) = self.get(schema.name)?;
+        match value {
+            DeValue::Table(entries) => Some(Self::open(self.errors, entries, schema, place)),
+            other => {
+                self.errors
+                    .wrong(&place, format!("expected one table [{}], found {}", schema.name, kind(other)));
+                None
+            }
+        }
+    }
+
+    /// The table `[name]`, which must be there.
+    pub(super) fn required_table(&self, schema: &'static Table) -> Option<Self> {
+        if self.get(schema.name).is_none() {
+            self.errors.missing(
+                &Place { key: schema.name.to_owned(), span: self.place.span.clone() },
+                format!("missing; give a table [{}]", schema.name),
+            );
+        }
+        self.table(schema)
+    }
+
+    /// Every table `[[name]]`.
+    pub(super) fn tables(&self, schema: &'static Table) -> Vec<Self> {
+        self.elements(schema.name)
+            .into_iter()
+            .filter_map(|(place, value)| {
+                let DeValue::Table(entries) = value else {
+                    self.errors.wrong(&place, format!("expected a table, found {}", kind(value)));
+                    return None;
+                };
+                Some(Self::open(self.errors, entries, schema, place))
+            })
+            .collect()
+    }
+
+    /// Every element of the list `name`, unread.
+    pub(super) fn elements(&self, name: &str) -> Vec<(Place, &'a DeValue<'a>)> {
+        match self.get(name) {
+            None => Vec::new(),
+            Some((place, DeValue::Array(values))) => {
+                let at = |(index, value): (usize, &'a Spanned<DeValue<'a>>)| {
+                    (Place { key: format!("{}[{index}]", place.key), span: value.span() }, value.get_ref())
+                };
+                values.iter().enumerate().map(at).collect()
+            }
+            Some((place, other)) => {
+                self.errors.wrong(&place, format!("expected [[{name}]], once each, found {}", kind(other)));
+                Vec::new()
+            }
+        }
+    }
+}
