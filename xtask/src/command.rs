@@ -47,6 +47,11 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     String::from_utf8(output.stdout).with_context(|| format!("`{}` printed no UTF-8", shown(command)))
 }
 
+/// As [`output`], with the terminal as the command's stderr: for what reports its progress there.
+pub(crate) fn output_with_stderr(command: &mut Command) -> Result<String> {
+    output(command.stderr(Stdio::inherit()))
+}
+
 /// The cargo that runs this, for the host's own packages.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

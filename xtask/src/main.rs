@@ -1,11 +1,18 @@
 //! `cargo xtask`: the commands that build, test and show Podlane. One file per verb.
 
 mod build_ebpf;
+mod child;
 mod command;
+mod doctor;
+mod lint;
 mod object_file;
 mod packages;
 mod project;
+mod signals;
+mod test;
+mod testbed;
 mod toolchain;
+mod tools;
 
 use std::process::ExitCode;
 
@@ -23,6 +30,15 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     BuildEbpf(build_ebpf::Options),
+    /// Build everything, make a cluster out of network namespaces, send traffic along every path and show it.
+    ///
+    /// `--keep` leaves the cluster up and prints commands to look around with.
+    Demo(testbed::Options),
+    Test(test::Options),
+    /// Measure the dataplane against the kernel's own, in one run.
+    Bench(testbed::Options),
+    Lint(lint::Options),
+    Doctor(doctor::Options),
 }
 
 fn main() -> ExitCode {
@@ -39,5 +55,10 @@ fn main() -> ExitCode {
 fn run(verb: &Verb) -> Result<ExitCode> {
     match verb {
         Verb::BuildEbpf(options) => build_ebpf::run(*options).map(|()| ExitCode::SUCCESS),
+        Verb::Demo(options) => testbed::run("demo", options),
+        Verb::Test(options) => test::run(options),
+        Verb::Bench(options) => testbed::run("bench", options),
+        Verb::Lint(options) => lint::run(*options),
+        Verb::Doctor(options) => doctor::run(*options),
     }
 }

@@ -27,6 +27,11 @@ pub(crate) fn target() -> PathBuf {
     root().join("target")
 }
 
+/// Where cargo puts the host's own packages.
+pub(crate) fn cargo_target() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(target, |directory| root().join(directory))
+}
+
 /// The finished BPF objects, `podlane.o` and `podlane-trace.o`.
 pub(crate) fn ebpf_objects() -> PathBuf {
     target().join("ebpf")

@@ -1,0 +1,199 @@
+//! `cargo xtask test`: every layer of tests, one account at the end.
+
+mod libtest;
+mod suite;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use comfy_table::{CellAlignment, Table, presets};
+use nix::sys::signal::Signal;
+
+use self::{
+    libtest::{Counts, Reader},
+    suite::{Binary, Suite},
+};
+use crate::{
+    build_ebpf::{self, Variant},
+    child::{self, End},
+    command, signals, tools,
+};
+
+/// A test binary that prints nothing for so long hangs.
+const PATIENCE: Duration = Duration::from_mins(10);
+
+/// Run the tests: host, program-run and end-to-end.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Run only this suite (may be given more than once).
+    #[arg(long, value_enum)]
+    only: Vec<Suite>,
+    /// For every test binary: a part of the names of the tests to run, and any option of libtest.
+    #[arg(last = true)]
+    arguments: Vec<String>,
+}
+
+/// What cargo has built for a run.
+struct Built {
+    binaries: Vec<Binary>,
+    loader: Option<PathBuf>,
+    testbed: Option<PathBuf>,
+}
+
+/// Runs the verb.
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    let Options { only, arguments } = options;
+    let suites: Vec<Suite> =
+        Suite::ALL.into_iter().filter(|suite| only.is_empty() || only.contains(suite)).collect();
+    let needs_root = suites.iter().any(|suite| suite.needs_root());
+
+    if needs_root {
+        tools::install_missing()?;
+    }
+    // The loader embeds the normal programs, so even host tests need them; the trace build is only ever loaded.
+    let variants: &[Variant] =
+        if needs_root { &[Variant::Normal, Variant::Trace] } else { &[Variant::Normal] };
+    build_ebpf::build(variants, true)?;
+    let built = build(&suites)?;
+
+    signals::catch()?;
+    if needs_root {
+        clean(built.testbed.as_deref());
+    }
+    let mut results: BTreeMap<Suite, (Counts, Duration)> = BTreeMap::new();
+    let mut interrupted = None;
+    for binary in &built.binaries {
+        let started = Instant::now();
+        let (counts, end) = run_binary(binary, built.loader.as_deref(), arguments)?;
+        let (total, time) = results.entry(binary.suite).or_default();
+        total.add(counts);
+        *time += started.elapsed();
+        if let End::Interrupted(signal) = end {
+            interrupted = Some(signal);
+            break;
+        }
+    }
+    if needs_root {
+        clean(built.testbed.as_deref());
+    }
+    Ok(report(&suites, &results, interrupted))
+}
+
+/// Builds the test binaries of these suites and the programs that they start.
+fn build(suites: &[Suite]) -> Result<Built> {
+    let mut packages: Vec<&str> = suites.iter().flat_map(|suite| suite.packages()).copied().collect();
+    packages.dedup();
+    let build = |arguments: &[&str], packages: &[&str]| {
+        let mut cargo = command::cargo();
+        cargo.args(arguments).args(["--message-format", "json-render-diagnostics"]);
+        for package in packages {
+            cargo.args(["--package", package]);
+        }
+        command::output_with_stderr(&mut cargo)
+    };
+
+    let mut loader = None;
+    let mut testbed = None;
+    if suites.iter().any(|suite| suite.needs_root()) {
+        let messages = build(&["build", "--bins"], &["loader", "tests"])?;
+        loader = suite::program(&messages, "loader");
+        testbed = suite::program(&messages, "podlane-testbed");
+    }
+    let messages = build(&["test", "--no-run"], &packages)?;
+    let mut binaries = suite::binaries(&messages);
+    binaries.retain(|binary| suites.contains(&binary.suite));
+    Ok(Built { binaries, loader, testbed })
+}
+
+/// Runs one test binary and reads its account.
+fn run_binary(binary: &Binary, loader: Option<&Path>, arguments: &[String]) -> Result<(Counts, End)> {
+    let Binary { suite, name, executable, directory } = binary;
+    let mut command = if suite.needs_root() {
+        let mut command = command::as_root(executable)?;
+        command.arg("--test-threads=1");
+        command
+    } else {
+        Command::new(executable)
+    };
+    command
+        .current_dir(directory)
+        .env("CARGO_MANIFEST_DIR", directory)
+        .args(["--show-output", "--color=never"])
+        .args(arguments);
+    if let Some(loader) = loader {
+        command.env("PODLANE_LOADER", loader);
+    }
+
+    let mut reader = Reader::default();
+    let mut said = false;
+    let end = child::streamed(&mut command, PATIENCE, |line| {
+        if reader.line(line) {
+            if !said {
+                println!("\n{}: {name}", suite.name());
+                said = true;
+            }
+            println!("{line}");
+        }
+    })?;
+    if end == End::Hung {
+        println!("{name} printed nothing for {} minutes and was ended", PATIENCE.as_secs() / 60);
+    }
+    let success = matches!(end, End::Exited(status) if status.success());
+    Ok((reader.finish(name, success), end))
+}
+
+/// Removes what killed tests left: namespaces, pins, processes. A failure is a warning: the tests themselves tell
+/// whether it matters.
+fn clean(testbed: Option<&Path>) {
+    let cleaned = testbed
+        .context("package `tests` has no binary `podlane-testbed`")
+        .and_then(command::as_root)
+        .and_then(|mut command| command::run(command.arg("clean")));
+    if let Err(error) = cleaned {
+        eprintln!("warning: nothing was cleaned up: {error:#}");
+    }
+}
+
+/// Prints the account. Its last line is alone on its line and always of the same form, for programs to read.
+fn report(
+    suites: &[Suite],
+    results: &BTreeMap<Suite, (Counts, Duration)>,
+    interrupted: Option<Signal>,
+) -> ExitCode {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(["suite", "passed", "failed", "skipped", "seconds"]);
+    let mut total = Counts::default();
+    for suite in suites {
+        let (counts, time) = results.get(suite).cloned().unwrap_or_default();
+        let numbers = [counts.passed, counts.failed.len(), counts.skipped.len()].map(|n| n.to_string());
+        let seconds = format!("{:.1}", time.as_secs_f64());
+        table.add_row(std::iter::once(suite.name().to_owned()).chain(numbers).chain([seconds]));
+        total.add(counts);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    let Counts { passed, failed, skipped } = total;
+    println!();
+    for (name, reason) in &skipped {
+        println!("skipped  {name}: {reason}");
+    }
+    for name in &failed {
+        println!("FAILED   {name}");
+    }
+    println!("\n{table}\n");
+    if let Some(signal) = interrupted {
+        println!("stopped by {signal}: what had not run by then is not counted\n");
+    }
+    println!("{passed} passed, {} failed, {} skipped", failed.len(), skipped.len());
+    match interrupted {
+        Some(signal) => ExitCode::from(128_u8.saturating_add(u8::try_from(signal as i32).unwrap_or(0))),
+        None if failed.is_empty() => ExitCode::SUCCESS,
+        None => ExitCode::FAILURE,
+    }
+}

@@ -1,0 +1,48 @@
+//! The programs that the tests, the demo and the benchmark call, in one place.
+
+use anyhow::Result;
+
+use crate::{packages, project};
+
+/// A program of the machine.
+pub(crate) struct Tool {
+    /// Its name on `PATH`.
+    pub(crate) program: &'static str,
+    /// The Debian package that has it.
+    pub(crate) package: &'static str,
+    /// What calls it, and so what its absence costs.
+    pub(crate) purpose: &'static str,
+}
+
+/// Every one of them.
+pub(crate) const TOOLS: [Tool; 5] = [
+    Tool { program: "ip", package: "iproute2", purpose: "the testbed: namespaces, links, kernel VTEPs" },
+    Tool {
+        program: "bridge",
+        package: "iproute2",
+        purpose: "the testbed: forwarding tables of kernel VTEPs",
+    },
+    Tool { program: "bpftool", package: "bpftool", purpose: "the test that maps dump with named fields" },
+    Tool { program: "ethtool", package: "ethtool", purpose: "tests and benchmarks that switch offloads" },
+    Tool { program: "ping", package: "iputils-ping", purpose: "the demo, and commands that it suggests" },
+];
+
+/// Those that are not there.
+pub(crate) fn missing() -> impl Iterator<Item = &'static Tool> {
+    TOOLS.iter().filter(|tool| project::find_program(tool.program).is_none())
+}
+
+/// Installs those that are not there, where that is possible; where it is not, their tests will skip and say so.
+pub(crate) fn install_missing() -> Result<()> {
+    let mut names: Vec<&str> = missing().map(|tool| tool.package).collect();
+    names.dedup();
+    if names.is_empty() {
+        return Ok(());
+    }
+    if !packages::can_install() {
+        eprintln!("warning: tests will be skipped for want of packages: {}", names.join(" "));
+        return Ok(());
+    }
+    packages::refresh()?;
+    packages::install(&names)
+}
