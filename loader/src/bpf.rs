@@ -1,1 +1,32 @@
-//! BPF programs: load, pin, attach.
+//! BPF: the object loaded, its maps and programs pinned, its programs attached.
+//!
+//! What is pinned outlives the loader; so a start adopts what it finds there, in this order, at every point of which
+//! packets are forwarded and after every point of which another start succeeds:
+//!
+//! 1. [`load`]: load new programs with the pinned maps, or, for a map whose definition has changed, with a new one that
+//!    is pinned beside it;
+//! 2. the caller fills the maps, through [`Programs::tables`];
+//! 3. [`Programs::ensure_attached`]: every link that is there gets its program replaced, which the kernel does between
+//!    two packets; every other one is made;
+//! 4. [`Programs::commit`]: new maps and programs take the place of the old ones' pins;
+//! 5. [`prune_links`]: links of devices that are not wanted any more go.
+
+mod attach;
+mod compat;
+mod environment;
+mod error;
+mod hash_map;
+mod load;
+mod lpm_map;
+mod pins;
+
+pub use self::{
+    attach::prune_links,
+    environment::check_environment,
+    error::BpfError,
+    load::{Programs, Request, load},
+    pins::remove_pins,
+};
+
+/// The object that the binary carries.
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("PODLANE_EBPF_OBJECT"));

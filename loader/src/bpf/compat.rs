@@ -1,0 +1,67 @@
+//! Whether a pinned map is the one that an object defines. The kernel takes any map that is pinned where one is expected,
+//! and the programs then fail in ways that nobody can read: a map of another size, or with values of another length.
+
+use std::{collections::HashMap, path::Path};
+
+use aya::maps::MapInfo;
+use aya_obj::Object;
+use common::maps::name;
+
+use super::BpfError;
+use crate::desired::Capacities;
+
+/// What makes two maps interchangeable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Definition {
+    kind: u32,
+    key_size: u32,
+    value_size: u32,
+    pub(super) max_entries: u32,
+    flags: u32,
+}
+
+/// Definitions, by name, of the maps of `object` that are pinned, with the sizes that are configured.
+pub(super) fn definitions(
+    object: &[u8],
+    capacities: &Capacities,
+) -> Result<HashMap<&'static str, Definition>, BpfError> {
+    let parsed = Object::parse(object).map_err(|error| BpfError::Object { what: format!("is damaged: {error}") })?;
+    let mut definitions = HashMap::new();
+    for map in name::ALL {
+        let Some(defined) = parsed.maps.get(map) else {
+            return Err(BpfError::Object { what: format!("has no map {map}") });
+        };
+        let definition = Definition {
+            kind: defined.map_type(),
+            key_size: defined.key_size(),
+            value_size: defined.value_size(),
+            max_entries: capacity(capacities, map).unwrap_or_else(|| defined.max_entries()),
+            flags: defined.map_flags(),
+        };
+        definitions.insert(map, definition);
+    }
+    Ok(definitions)
+}
+
+/// What the map pinned at `path` is; none if there is none.
+pub(super) fn pinned(path: &Path) -> Option<Definition> {
+    let info = MapInfo::from_pin(path).ok()?;
+    Some(Definition {
+        kind: info.map_type().ok()? as u32,
+        key_size: info.key_size(),
+        value_size: info.value_size(),
+        max_entries: info.max_entries(),
+        flags: info.map_flags(),
+    })
+}
+
+/// The configured size of a map; none if it is not configurable.
+pub(super) fn capacity(capacities: &Capacities, map: &str) -> Option<u32> {
+    match map {
+        name::PODS4 | name::PODS6 | name::POD_TRAFFIC => Some(capacities.pods),
+        name::VTEPS4 | name::VTEPS6 | name::PEER_TRAFFIC => Some(capacities.peers),
+        name::ROUTES4 | name::ROUTES6 => Some(capacities.routes),
+        name::SOURCES4 | name::SOURCES6 => Some(capacities.sources),
+        _ => None,
+    }
+}

@@ -1,0 +1,100 @@
+//! What can be wrong with BPF, and what to do about it.
+
+use std::{io, path::PathBuf};
+
+use aya::{EbpfError, maps::MapError, programs::ProgramError};
+use thiserror::Error;
+
+/// The programs can't be loaded, pinned or attached.
+#[derive(Debug, Error)]
+pub enum BpfError {
+    /// The kernel is too old.
+    #[error(
+        "this is Linux {release}; Podlane needs 6.6 or newer, for TCX (BPF programs at traffic control with links of \
+         their own)"
+    )]
+    OldKernel {
+        /// As `uname -r` prints it.
+        release: String,
+    },
+    /// Something in the BPF file system or on the way to it.
+    #[error("{call} {}: {source}{hint}", path.display())]
+    File {
+        /// System call.
+        call: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// The errno.
+        source: io::Error,
+        /// What to do, after a semicolon; or nothing.
+        hint: &'static str,
+    },
+    /// The object is not one of ours.
+    #[error("the BPF object {what}; build it with `cargo xtask build-ebpf`")]
+    Object {
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The object can't be loaded.
+    #[error("load the BPF object: {}", chain(.0))]
+    Load(EbpfError),
+    /// The verifier rejects a program.
+    #[error(
+        "the kernel's verifier rejects program {program}: {source}; its log's end:\n{tail}\n(all of it: {})",
+        log.display()
+    )]
+    Verifier {
+        /// Name of the program.
+        program: &'static str,
+        /// The errno.
+        source: io::Error,
+        /// Where the whole log is.
+        log: PathBuf,
+        /// Its last lines.
+        tail: String,
+    },
+    /// Something else about a program.
+    #[error("{call} program {program}: {}", chain(&**source))]
+    Program {
+        /// What was tried.
+        call: &'static str,
+        /// Name of the program.
+        program: &'static str,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A program can't be attached.
+    #[error("attach program {program} to {device}: {}", chain(source))]
+    Attach {
+        /// Name of the program.
+        program: &'static str,
+        /// Name of the device.
+        device: String,
+        /// Why not.
+        source: ProgramError,
+    },
+    /// Something about a map.
+    #[error("{call} map {map}: {}", chain(source))]
+    Map {
+        /// What was tried.
+        call: &'static str,
+        /// Name of the map.
+        map: &'static str,
+        /// Why not.
+        source: MapError,
+    },
+}
+
+/// An error and what caused it, in one line: the libraries' own messages leave the causes out.
+pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,225 @@
+//! Loading: the object, with the node's facts in it and the pinned maps under it.
+
+use std::{collections::HashMap, fs, io, path::Path};
+
+use aya::{
+    Ebpf, EbpfLoader, Pod,
+    maps::{HashMap as BpfHashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues},
+    programs::{ProgramError, SchedClassifier},
+    util::nr_cpus,
+};
+use aya_log::EbpfLogger;
+use common::{
+    counters::Hook,
+    maps::{Traffic, name},
+    node::{GLOBAL, Node},
+};
+
+use super::{
+    BpfError,
+    compat::{Definition, capacity, definitions, pinned},
+    hash_map::Hash,
+    lpm_map::Lpm,
+    pins,
+};
+use crate::{desired::Capacities, paths::NodePaths, sync::Tables};
+
+/// How much of the verifier's log is shown.
+const LOG_TAIL_LINES: usize = 40;
+/// Map of the trace build's messages.
+const TRACE_MAP: &str = "AYA_LOGS";
+
+/// What is to be loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The object file's bytes.
+    pub object: &'a [u8],
+    /// What the programs are to know of the node.
+    pub node: Node,
+    /// Sizes of the maps.
+    pub capacities: Capacities,
+    /// Where things are pinned.
+    pub paths: &'a NodePaths,
+}
+
+/// Programs in the kernel, and the maps that they use.
+pub struct Programs {
+    pub(super) ebpf: Ebpf,
+    pub(super) paths: NodePaths,
+    /// Maps that the loader fills.
+    pub tables: Tables,
+    pod_traffic: PerCpuArray<MapData, Traffic>,
+    peer_traffic: PerCpuArray<MapData, Traffic>,
+    /// Messages of the trace build.
+    pub trace: Option<EbpfLogger<&'static dyn log::Log>>,
+    node: Node,
+    capacities: Capacities,
+    /// Maps that take the place of pinned ones when the programs are committed.
+    replaced: Vec<&'static str>,
+}
+
+/// Loads the programs; nothing that is attached changes.
+pub fn load(request: Request<'_>) -> Result<Programs, BpfError> {
+    let Request { object, node, capacities, paths } = request;
+    pins::make_directories(paths)?;
+    let wanted = definitions(object, &capacities)?;
+    let replaced = incompatible(&wanted, paths)?;
+
+    let mut loader = EbpfLoader::new();
+    loader.override_global(GLOBAL, &node, true);
+    for map in name::ALL {
+        let pin = paths.map(map);
+        loader.map_pin_path(map, if replaced.contains(&map) { pins::next(&pin) } else { pin });
+        if let Some(capacity) = capacity(&capacities, map) {
+            loader.map_max_entries(map, capacity);
+        }
+    }
+    let mut ebpf = loader.load(object).map_err(BpfError::Load)?;
+    for hook in Hook::ALL {
+        classifier(&mut ebpf, hook.name())?.load().map_err(|error| rejected(hook.name(), error, paths))?;
+    }
+    let trace = trace_log(&mut ebpf)?;
+    let tables = take_tables(&mut ebpf, &wanted)?;
+    let pod_traffic = take(&mut ebpf, name::POD_TRAFFIC)?;
+    let peer_traffic = take(&mut ebpf, name::PEER_TRAFFIC)?;
+    let paths = paths.clone();
+    Ok(Programs { ebpf, paths, tables, pod_traffic, peer_traffic, trace, node, capacities, replaced })
+}
+
+impl Programs {
+    /// Whether these are what would be loaded for this node and these sizes.
+    #[must_use]
+    pub fn are_for(&self, node: &Node, capacities: &Capacities) -> bool {
+        self.node == *node && self.capacities == *capacities
+    }
+
+    /// Forgets what the previous owner of a pod's slot has counted.
+    pub fn reset_pod(&mut self, slot: u32) -> Result<(), BpfError> {
+        reset(&mut self.pod_traffic, name::POD_TRAFFIC, slot)
+    }
+
+    /// Forgets what the previous owner of a peer's slot has counted.
+    pub fn reset_peer(&mut self, slot: u32) -> Result<(), BpfError> {
+        reset(&mut self.peer_traffic, name::PEER_TRAFFIC, slot)
+    }
+
+    /// Pins the programs, and lets new maps take the place of the pinned ones: to be called when every link has the new
+    /// programs.
+    pub fn commit(&mut self) -> Result<(), BpfError> {
+        for hook in Hook::ALL {
+            let pin = self.paths.program(hook.name());
+            let next = pins::next(&pin);
+            pins::remove(&next)?;
+            let program = classifier(&mut self.ebpf, hook.name())?;
+            program.pin(&next).map_err(|error| BpfError::Program {
+                call: "pin",
+                program: hook.name(),
+                source: error.into(),
+            })?;
+            pins::advance(&pin)?;
+        }
+        for map in self.replaced.drain(..) {
+            pins::advance(&self.paths.map(map))?;
+        }
+        Ok(())
+    }
+}
+
+/// Which pinned maps can't be used. What a start that came to nothing has left beside them is removed.
+fn incompatible(
+    wanted: &HashMap<&'static str, Definition>,
+    paths: &NodePaths,
+) -> Result<Vec<&'static str>, BpfError> {
+    let mut incompatible = Vec::new();
+    for map in name::ALL {
+        let pin = paths.map(map);
+        pins::remove(&pins::next(&pin))?;
+        match (pinned(&pin), wanted.get(map)) {
+            (Some(found), Some(defined)) if found != *defined => {
+                log::info!("map {map} is not as it is pinned; making a new one ({found:?} before, {defined:?} now)");
+                incompatible.push(map);
+            }
+            (None, _) => pins::remove(&pin)?,
+            _ => {}
+        }
+    }
+    Ok(incompatible)
+}
+
+/// The program called `name`.
+pub(super) fn classifier<'a>(
+    ebpf: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<&'a mut SchedClassifier, BpfError> {
+    let program = ebpf.program_mut(name).ok_or_else(|| BpfError::Object { what: format!("has no program {name}") })?;
+    program.try_into().map_err(|_| BpfError::Object { what: format!("has a program {name} that is no classifier") })
+}
+
+fn rejected(program: &'static str, error: ProgramError, paths: &NodePaths) -> BpfError {
+    let ProgramError::LoadError { io_error: source, verifier_log } = error else {
+        return BpfError::Program { call: "load", program, source: error.into() };
+    };
+    let full = verifier_log.to_string();
+    let log = paths.run().join("verifier.log");
+    if let Err(error) = fs::write(&log, &full) {
+        log::warn!("write {}: {error}", log.display());
+    }
+    let lines: Vec<&str> = full.trim_end().lines().collect();
+    let tail = lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n");
+    BpfError::Verifier { program, source, log, tail }
+}
+
+fn trace_log(ebpf: &mut Ebpf) -> Result<Option<EbpfLogger<&'static dyn log::Log>>, BpfError> {
+    if ebpf.map(TRACE_MAP).is_none() {
+        return Ok(None);
+    }
+    log::info!("this is the trace build of the programs: they log packets, and are slower for it");
+    let what = |error| BpfError::Object { what: format!("has messages that can't be read: {error}") };
+    EbpfLogger::init(ebpf).map(Some).map_err(what)
+}
+
+fn take_tables(ebpf: &mut Ebpf, wanted: &HashMap<&'static str, Definition>) -> Result<Tables, BpfError> {
+    let room = |name| wanted.get(name).map_or(0, |definition| definition.max_entries);
+    Ok(Tables {
+        pods4: hash(ebpf, name::PODS4, room(name::PODS4))?,
+        pods6: hash(ebpf, name::PODS6, room(name::PODS6))?,
+        routes4: lpm(ebpf, name::ROUTES4, room(name::ROUTES4))?,
+        routes6: lpm(ebpf, name::ROUTES6, room(name::ROUTES6))?,
+        sources4: lpm(ebpf, name::SOURCES4, room(name::SOURCES4))?,
+        sources6: lpm(ebpf, name::SOURCES6, room(name::SOURCES6))?,
+        vteps4: hash(ebpf, name::VTEPS4, room(name::VTEPS4))?,
+        vteps6: hash(ebpf, name::VTEPS6, room(name::VTEPS6))?,
+    })
+}
+
+fn hash<K: Pod + Ord, V: Pod>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    capacity: u32,
+) -> Result<Box<Hash<K, V>>, BpfError> {
+    let map: BpfHashMap<MapData, K, V> = take(ebpf, name)?;
+    Ok(Box::new(Hash { name, capacity, map }))
+}
+
+fn lpm<const N: usize, V: Pod>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    capacity: u32,
+) -> Result<Box<Lpm<N, V>>, BpfError> {
+    let map: LpmTrie<MapData, [u8; N], V> = take(ebpf, name)?;
+    Ok(Box::new(Lpm { name, capacity, map }))
+}
+
+fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, BpfError> {
+    let map = ebpf.take_map(name).ok_or_else(|| BpfError::Object { what: format!("has no map {name}") })?;
+    M::try_from(map).map_err(|source| BpfError::Map { call: "open", map: name, source })
+}
+
+fn reset(map: &mut PerCpuArray<MapData, Traffic>, name: &'static str, slot: u32) -> Result<(), BpfError> {
+    let failed = |source| BpfError::Map { call: "reset a counter of", map: name, source };
+    let cpus = nr_cpus().map_err(|(path, error): (&str, io::Error)| {
+        pins::failed("read", Path::new(path))(error)
+    })?;
+    let zeros = PerCpuValues::try_from(vec![Traffic::default(); cpus]).map_err(|error| failed(error.into()))?;
+    map.set(slot, zeros, 0).map_err(failed)
+}

@@ -1,0 +1,97 @@
+//! Files in the BPF file system. It knows no names with a dot, and rename replaces as everywhere.
+
+use std::{
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+};
+
+use super::BpfError;
+use crate::paths::NodePaths;
+
+/// What the pin of something new is called until it replaces what is there.
+const NEXT: &str = "_next";
+
+/// Makes the directories of a node's pins.
+pub(super) fn make_directories(paths: &NodePaths) -> Result<(), BpfError> {
+    for path in [paths.maps(), paths.programs(), paths.links()] {
+        DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(failed("mkdir", &path))?;
+    }
+    Ok(())
+}
+
+/// Where the successor of `path` is pinned.
+pub(super) fn next(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(NEXT);
+    name.into()
+}
+
+/// Puts the successor of `path` in its place, in one step.
+pub(super) fn advance(path: &Path) -> Result<(), BpfError> {
+    fs::rename(next(path), path).map_err(failed("rename to", path))
+}
+
+/// Names of what is pinned in a directory; none without one.
+pub(super) fn list(directory: &Path) -> Result<Vec<String>, BpfError> {
+    match fs::read_dir(directory) {
+        Ok(entries) => Ok(entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(failed("readdir", directory)(error)),
+    }
+}
+
+/// Removes a pin; one that is gone already is as good.
+pub(super) fn remove(path: &Path) -> Result<(), BpfError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("unlink", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes all of a node's pins, links first, and what is then empty. Returns how many, and what went wrong.
+pub fn remove_pins(paths: &NodePaths) -> (usize, Vec<BpfError>) {
+    let mut removed = 0;
+    let mut errors = Vec::new();
+    for directory in [paths.links(), paths.programs(), paths.maps()] {
+        match list(&directory) {
+            Ok(names) => {
+                for name in names {
+                    match remove(&directory.join(name)) {
+                        Ok(()) => removed += 1,
+                        Err(error) => errors.push(error),
+                    }
+                }
+            }
+            Err(error) => errors.push(error),
+        }
+        errors.extend(remove_directory(&directory).err());
+    }
+    errors.extend(remove_directory(paths.pins()).err());
+    if let Some(all_nodes) = paths.pins().parent() {
+        // Other nodes may be there.
+        let _ = fs::remove_dir(all_nodes);
+    }
+    (removed, errors)
+}
+
+fn remove_directory(path: &Path) -> Result<(), BpfError> {
+    match fs::remove_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("rmdir", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn failed(call: &'static str, path: &Path) -> impl Fn(io::Error) -> BpfError {
+    move |source| {
+        let hint = match source.raw_os_error() {
+            Some(libc::EPERM | libc::EACCES) => "; run as root (CAP_BPF and CAP_NET_ADMIN)",
+            _ => "",
+        };
+        BpfError::File { call, path: path.to_owned(), source, hint }
+    }
+}
