@@ -24,7 +24,7 @@ pub use self::{
     attach::prune_links,
     environment::check_environment,
     error::BpfError,
-    load::{Programs, Request, load},
+    load::{Programs, Request, TraceLog, load},
     pins::remove_pins,
 };
 

@@ -13,8 +13,8 @@ mod sysctl;
 pub use self::{
     alias::Owner,
     error::{DeviceError, PodError},
-    gateway::{Gateway, ensure_gateway, remove_gateway},
+    gateway::{Gateway, ensure_gateway, remove_gateways},
     netns::{Netns, NetnsError, NetnsId},
-    pod::{PodDevice, PodSpec, ensure_pod, host_device_name, remove_strangers},
+    pod::{PodSpec, ensure_pod, find_pod_device, host_device_name, remove_strangers},
     sysctl::{Sysctl, SysctlError},
 };

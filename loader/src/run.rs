@@ -1,10 +1,31 @@
 //! The loop: bring the node to the desired state, and again when the file changes.
 //!
-//! One thread that waits with `poll`: no async runtime, so that entering a network namespace can't surprise another task.
+//! One thread that waits with `poll`: no async runtime, so that nothing else runs while a namespace is entered.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`reconcile`] | from the desired state to devices, maps and programs: all of it, in order, idempotent |
+//! | [`daemon`] | the loop: reload, resync, record |
+//! | [`events`] | what wakes the loop: signals, the file, links, mounts |
+//! | [`cleanup`](mod@cleanup) | takes everything away |
+//! | [`lock`], [`notify`] | one loader per node; the service manager told |
+
+mod cleanup;
+mod daemon;
+mod events;
+mod lock;
+mod notify;
+mod reconcile;
+mod watch;
 
 use std::path::PathBuf;
 
-use crate::paths::NodePaths;
+pub use self::{
+    cleanup::cleanup,
+    lock::{LockError, NodeLock},
+};
+use self::{daemon::Daemon, events::Events, reconcile::Reconciler};
+use crate::{bpf, config, paths::NodePaths};
 
 /// What `loader run` was asked for.
 #[derive(Clone, Debug)]
@@ -17,12 +38,22 @@ pub struct RunOptions {
     pub bpffs: PathBuf,
 }
 
-/// Runs the loader until it is told to stop.
+/// Brings the node to the state that the configuration asks for and keeps it there until told to stop; the dataplane stays
+/// when the loader goes.
 pub fn run(options: &RunOptions) -> anyhow::Result<()> {
-    anyhow::bail!("`run` with {} is not there yet", options.config.display())
-}
-
-/// Takes the node's dataplane away: links, programs, maps, devices, runtime state.
-pub fn cleanup(paths: &NodePaths) -> anyhow::Result<()> {
-    anyhow::bail!("`cleanup` of {} is not there yet", paths.node())
+    // Errors of the file come first; then what is loaded is what is watched.
+    config::load(&options.config)?;
+    let events = Events::open(&options.config)?;
+    let desired = config::load(&options.config)?;
+    let paths = NodePaths::new(&options.bpffs, &desired.node.name);
+    bpf::check_environment(&options.bpffs)?;
+    let lock = NodeLock::take(&paths)?;
+    let reconciler = Reconciler::new(paths.clone(), options.object.as_deref())?;
+    let mut daemon = Daemon::new(options.config.clone(), paths, desired, reconciler);
+    daemon.start()?;
+    notify::ready();
+    log::info!("ready");
+    daemon.serve(&events)?;
+    drop(lock);
+    Ok(())
 }

@@ -1,12 +1,14 @@
 //! What a running loader leaves for the other verbs: names, which the maps don't have, and what happened.
 
 use std::{
+    fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::mac::Mac;
 
@@ -115,4 +117,38 @@ pub struct Reload {
     pub ok: bool,
     /// Why not.
     pub error: Option<String>,
+}
+
+/// The state file can't be read or written.
+#[derive(Debug, Error)]
+#[error("{call} {}: {source}", path.display())]
+pub struct StateError {
+    call: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl State {
+    /// What the file at `path` says; none without one.
+    pub fn read(path: &Path) -> Result<Option<Self>, StateError> {
+        let text = match fs::read(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed("read", path)(error)),
+        };
+        serde_json::from_slice(&text).map(Some).map_err(io::Error::from).map_err(failed("understand", path))
+    }
+
+    /// Replaces the file at `path`: whoever reads it sees the old state or the new one.
+    pub fn write(&self, path: &Path) -> Result<(), StateError> {
+        let next = path.with_extension("json.next");
+        let mut text = serde_json::to_vec_pretty(self).map_err(io::Error::from).map_err(failed("write", path))?;
+        text.push(b'\n');
+        fs::write(&next, text).map_err(failed("write", &next))?;
+        fs::rename(&next, path).map_err(failed("rename to", path))
+    }
+}
+
+fn failed(call: &'static str, path: &Path) -> impl Fn(io::Error) -> StateError {
+    move |source| StateError { call, path: path.to_owned(), source }
 }

@@ -29,6 +29,9 @@ const LOG_TAIL_LINES: usize = 40;
 /// Map of the trace build's messages.
 const TRACE_MAP: &str = "AYA_LOGS";
 
+/// Messages of the trace build, on their way to the log.
+pub type TraceLog = EbpfLogger<&'static dyn log::Log>;
+
 /// What is to be loaded.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
@@ -50,8 +53,7 @@ pub struct Programs {
     pub tables: Tables,
     pod_traffic: PerCpuArray<MapData, Traffic>,
     peer_traffic: PerCpuArray<MapData, Traffic>,
-    /// Messages of the trace build.
-    pub trace: Option<EbpfLogger<&'static dyn log::Log>>,
+    trace: Option<TraceLog>,
     node: Node,
     capacities: Capacities,
     /// Maps that take the place of pinned ones when the programs are committed.
@@ -91,6 +93,11 @@ impl Programs {
     #[must_use]
     pub fn are_for(&self, node: &Node, capacities: &Capacities) -> bool {
         self.node == *node && self.capacities == *capacities
+    }
+
+    /// Messages of the trace build.
+    pub fn trace(&mut self) -> Option<&mut TraceLog> {
+        self.trace.as_mut()
     }
 
     /// Forgets what the previous owner of a pod's slot has counted.
@@ -169,7 +176,7 @@ fn rejected(program: &'static str, error: ProgramError, paths: &NodePaths) -> Bp
     BpfError::Verifier { program, source, log, tail }
 }
 
-fn trace_log(ebpf: &mut Ebpf) -> Result<Option<EbpfLogger<&'static dyn log::Log>>, BpfError> {
+fn trace_log(ebpf: &mut Ebpf) -> Result<Option<TraceLog>, BpfError> {
     if ebpf.map(TRACE_MAP).is_none() {
         return Ok(None);
     }

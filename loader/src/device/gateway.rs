@@ -60,15 +60,20 @@ pub fn ensure_gateway(
     Ok((Link { mac: Some(gateway.mac), mtu: gateway.mtu, up: true, alias: Some(alias), ..link }, problems?))
 }
 
-/// Deletes the gateway device, and with it its addresses and routes; leaves somebody else's alone.
-pub fn remove_gateway(netlink: &mut Handle, owner: Owner<'_>) -> Result<Option<String>, DeviceError> {
+/// Deletes the node's gateway devices but the one called `keep`, and with each its addresses and routes. Returns which.
+pub fn remove_gateways(
+    netlink: &mut Handle,
+    owner: Owner<'_>,
+    keep: Option<&str>,
+) -> Result<Vec<String>, DeviceError> {
     let alias = owner.gateway_alias();
-    let links = netlink.links()?;
-    let Some(link) = links.iter().find(|link| link.is("dummy") && link.alias.as_ref() == Some(&alias)) else {
-        return Ok(None);
-    };
-    netlink.delete_link(link)?;
-    Ok(Some(link.name.clone()))
+    let ours = |link: &Link| link.is("dummy") && link.alias.as_ref() == Some(&alias);
+    let mut removed = Vec::new();
+    for link in netlink.links()?.into_iter().filter(|link| ours(link) && Some(link.name.as_str()) != keep) {
+        netlink.delete_link(&link)?;
+        removed.push(link.name);
+    }
+    Ok(removed)
 }
 
 impl Gateway<'_> {

@@ -30,15 +30,6 @@ pub struct PodSpec<'a> {
     pub gateways: Vec<IpAddr>,
 }
 
-/// A pod's devices as they are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PodDevice {
-    /// The host side.
-    pub host: Link,
-    /// The namespace that the other side is in.
-    pub netns: NetnsId,
-}
-
 /// Name of a pod's host-side device: the same on every start, and short enough for any pod's name.
 #[must_use]
 pub fn host_device_name(pod: &str) -> String {
@@ -46,9 +37,9 @@ pub fn host_device_name(pod: &str) -> String {
     format!("pl{hash:011x}")
 }
 
-/// Connects a pod, except that a new host side stays down: whoever attaches the programs sets it up afterwards, so
-/// that no packet passes by them.
-pub fn ensure_pod(netlink: &mut Handle, own: NetnsId, spec: &PodSpec<'_>) -> Result<PodDevice, PodError> {
+/// Connects a pod and returns its host-side device, which if new is still down: whoever attaches the programs sets it up
+/// afterwards, so that no packet passes by them.
+pub fn ensure_pod(netlink: &mut Handle, own: NetnsId, spec: &PodSpec<'_>) -> Result<Link, PodError> {
     let path = &spec.pod.netns;
     let netns = Netns::open(path).map_err(DeviceError::from)?;
     let netns = netns.ok_or_else(|| PodError::Waiting(path.clone()))?;
@@ -63,7 +54,17 @@ pub fn ensure_pod(netlink: &mut Handle, own: NetnsId, spec: &PodSpec<'_>) -> Res
     let (host, inner) = ensure_pair(netlink, &mut inside, &netns, spec)?;
     ensure_host_side(netlink, &host, spec)?;
     netns.run(|| ensure_inner_side(&mut inside, &inner, spec)).map_err(DeviceError::from)??;
-    Ok(PodDevice { host, netns: netns.id() })
+    Ok(host)
+}
+
+/// The host-side device that a pod has, whatever state it is in.
+pub fn find_pod_device(
+    netlink: &mut Handle,
+    owner: Owner<'_>,
+    pod: &str,
+) -> Result<Option<Link>, DeviceError> {
+    let found = netlink.link(&host_device_name(pod))?;
+    Ok(found.filter(|link| link.alias.as_ref() == Some(&owner.pod_alias(pod))))
 }
 
 /// Deletes the host-side devices, and with them the pods' own, of pods other than those named. Returns which.
@@ -135,9 +136,7 @@ fn check_owner(host: &Link, spec: &PodSpec<'_>) -> Result<(), DeviceError> {
     let alias = spec.owner.pod_alias(&spec.pod.name);
     let taken = |why| Err(DeviceError::Taken { name: host.name.clone(), why, remedy: REMEDY });
     match &host.alias {
-        _ if !host.is("veth") => {
-            taken(format!("its kind is {}", host.kind.as_deref().unwrap_or("hardware")))
-        }
+        _ if !host.is("veth") => taken(format!("its kind is {}", host.kind.as_deref().unwrap_or("hardware"))),
         Some(found) if *found == alias => Ok(()),
         Some(found) => taken(format!("its alias is `{found}`")),
         None if host.mac == Some(spec.host_mac) => Ok(()),
@@ -185,9 +184,8 @@ fn ensure_link(netlink: &mut Handle, link: &Link, mac: Mac, mtu: u32) -> Result<
 
 /// The gateway on the link, and everything else behind it, for each family that the pod has an address of.
 fn routes(spec: &PodSpec<'_>) -> Vec<Route> {
-    let has = |gateway: &&IpAddr| {
-        spec.pod.addresses.iter().any(|address| address.is_ipv4() == gateway.is_ipv4())
-    };
+    let has =
+        |gateway: &&IpAddr| spec.pod.addresses.iter().any(|address| address.is_ipv4() == gateway.is_ipv4());
     let everything = |gateway: &IpAddr| match gateway {
         IpAddr::V4(_) => IpNet::V4(Ipv4Net::default()),
         IpAddr::V6(_) => IpNet::V6(Ipv6Net::default()),

@@ -1,0 +1,249 @@
+//! The loop.
+
+use std::{
+    collections::HashMap,
+    io,
+    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
+    path::PathBuf,
+    process,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use super::{
+    events::{Events, Happened},
+    notify,
+    reconcile::{Outcome, Reconciler, RememberedSlots},
+};
+use crate::{
+    bpf::{Programs, TraceLog},
+    config,
+    desired::Desired,
+    device::host_device_name,
+    netlink::LinkNews,
+    paths::NodePaths,
+    state::{Reload, State},
+};
+
+/// How often everything is looked at again although nothing has happened: somebody may have changed a route or a pin.
+const RESYNC: Duration = Duration::from_secs(30);
+/// How often while something is missing or wrong.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// A running loader.
+pub(super) struct Daemon {
+    config: PathBuf,
+    paths: NodePaths,
+    desired: Desired,
+    reconciler: Reconciler,
+    remembered: RememberedSlots,
+    started: u64,
+    last_reload: Option<Reload>,
+    outcome: Option<Outcome>,
+    /// Why the node could not be looked after the last time, to be logged once.
+    failure: Option<String>,
+    /// Which namespace each pod's file was of when it was last looked at.
+    namespaces: HashMap<PathBuf, (u64, u64)>,
+}
+
+impl Daemon {
+    /// With a state to be reached.
+    pub(super) fn new(config: PathBuf, paths: NodePaths, desired: Desired, reconciler: Reconciler) -> Self {
+        let remembered = match State::read(&paths.state()) {
+            Ok(state) => state.as_ref().map(RememberedSlots::of).unwrap_or_default(),
+            Err(error) => {
+                log::warn!("{error}; going on without what it remembers");
+                RememberedSlots::default()
+            }
+        };
+        Self {
+            config,
+            paths,
+            desired,
+            reconciler,
+            remembered,
+            started: now(),
+            last_reload: None,
+            outcome: None,
+            failure: None,
+            namespaces: HashMap::new(),
+        }
+    }
+
+    /// Reaches the desired state for the first time.
+    pub(super) fn start(&mut self) -> anyhow::Result<()> {
+        log::info!("node {}: {} pods, {} peers", self.desired.node.name, self.desired.pods.len(), self.desired.peers.len());
+        self.namespaces = self.look_at_namespaces();
+        let outcome = self.reconciler.reconcile(&self.desired, &self.remembered)?;
+        self.record(outcome);
+        Ok(())
+    }
+
+    /// Keeps the node there until told to stop.
+    pub(super) fn serve(&mut self, events: &Events) -> io::Result<()> {
+        loop {
+            let patience = if self.is_well() { RESYNC } else { RETRY };
+            let trace = self.reconciler.programs().and_then(Programs::trace);
+            let happened = events.wait(patience, trace.map(|trace| TraceLog::as_fd(trace)))?;
+            if let Some(trace) = self.reconciler.programs().and_then(Programs::trace) {
+                trace.flush();
+            }
+            if let Some(signal) = happened.stop {
+                log::info!("{signal}: leaving; the dataplane stays (`loader cleanup` takes it away)");
+                notify::stopping();
+                return Ok(());
+            }
+            if let Some(cause) = happened.reload {
+                self.reload(cause);
+            } else if happened.timeout || self.concerns_us(&happened) {
+                self.resync();
+            }
+        }
+    }
+
+    /// Reads the configuration again; one that can't be realised is refused whole.
+    fn reload(&mut self, cause: &str) {
+        log::info!("{cause}: reading {} again", self.config.display());
+        let error = match self.try_reload() {
+            Ok(()) => {
+                log::info!("reloaded");
+                None
+            }
+            Err(error) => {
+                let text = format!("{error:#}");
+                log::error!("not reloaded, the node stays as it was: {text}");
+                Some(text)
+            }
+        };
+        self.last_reload = Some(Reload { time: now(), ok: error.is_none(), error });
+        self.write_state();
+    }
+
+    fn try_reload(&mut self) -> anyhow::Result<()> {
+        let desired = config::load(&self.config)?;
+        let (old, new) = (&self.desired.node.name, &desired.node.name);
+        if old != new {
+            anyhow::bail!("node.name has changed from {old} to {new}: that is another node; run `loader cleanup` and start anew");
+        }
+        self.namespaces = namespaces_of(&desired);
+        match self.reconciler.reconcile(&desired, &self.remembered) {
+            Ok(outcome) => {
+                self.desired = desired;
+                self.record(outcome);
+                Ok(())
+            }
+            Err(error) => {
+                self.resync();
+                Err(error)
+            }
+        }
+    }
+
+    /// Brings the node back to the state that it should be in.
+    fn resync(&mut self) {
+        self.namespaces = self.look_at_namespaces();
+        match self.reconciler.reconcile(&self.desired, &self.remembered) {
+            Ok(outcome) => self.record(outcome),
+            Err(error) => {
+                let text = format!("{error:#}");
+                if self.failure.as_ref() != Some(&text) {
+                    log::error!("{text}; trying again every {} s", RETRY.as_secs());
+                }
+                self.failure = Some(text);
+                self.write_state();
+            }
+        }
+    }
+
+    /// Logs what is new about the node, and writes it down.
+    fn record(&mut self, outcome: Outcome) {
+        let before = self.outcome.as_ref();
+        let known = |problem: &&String| before.is_some_and(|before| before.problems.contains(*problem));
+        for problem in outcome.problems.iter().filter(|problem| !known(problem)) {
+            log::warn!("{problem}");
+        }
+        for problem in before.iter().flat_map(|before| &before.problems).filter(|old| !outcome.problems.contains(old)) {
+            log::info!("no longer: {problem}");
+        }
+        for pod in &outcome.waiting {
+            if !before.is_some_and(|before| before.waiting.contains(pod)) {
+                log::warn!("pod {} is not connected: {}", pod.name, pod.reason);
+            }
+        }
+        if self.failure.take().is_some() {
+            log::info!("recovered");
+        }
+        let changed = before != Some(&outcome);
+        self.outcome = Some(outcome);
+        if changed {
+            self.write_state();
+        }
+    }
+
+    fn is_well(&self) -> bool {
+        let complete = |outcome: &Outcome| outcome.waiting.is_empty() && outcome.problems.is_empty();
+        self.failure.is_none() && self.outcome.as_ref().is_some_and(complete)
+    }
+
+    fn concerns_us(&self, happened: &Happened) -> bool {
+        let link = |news: &LinkNews| match news {
+            LinkNews::Lost => true,
+            LinkNews::Gone(link) | LinkNews::Changed(link) => {
+                let node = &self.desired.node;
+                link.name == node.gateway_device
+                    || node.uplinks.contains(&link.name)
+                    || self.desired.pods.iter().any(|pod| host_device_name(&pod.name) == link.name)
+            }
+        };
+        happened.links.iter().any(link) || (happened.mounts && self.look_at_namespaces() != self.namespaces)
+    }
+
+    fn look_at_namespaces(&self) -> HashMap<PathBuf, (u64, u64)> {
+        namespaces_of(&self.desired)
+    }
+
+    /// Writes `state.json`; the node works without.
+    fn write_state(&self) {
+        let Some(outcome) = &self.outcome else { return };
+        let Desired { node, overlay, .. } = &self.desired;
+        let mut problems = outcome.problems.clone();
+        problems.extend(self.failure.clone());
+        let state = State {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            node: node.name.clone(),
+            pid: process::id(),
+            started: self.started,
+            netns: self.reconciler.netns_inode(),
+            mac: node.mac,
+            mtu: outcome.mtu,
+            vni: overlay.vni,
+            port: overlay.port,
+            underlay4: node.underlay4,
+            underlay6: node.underlay6,
+            uplinks: node.uplinks.clone(),
+            gateway_device: node.gateway_device.clone(),
+            gateway4: node.gateway4,
+            gateway6: node.gateway6,
+            pods: outcome.pods.clone(),
+            waiting: outcome.waiting.clone(),
+            problems,
+            peers: outcome.peers.clone(),
+            last_reload: self.last_reload.clone(),
+        };
+        if let Err(error) = state.write(&self.paths.state()) {
+            log::warn!("{error}");
+        }
+    }
+}
+
+/// Which namespace the file of each pod is of: device and inode of the file, whatever it is.
+fn namespaces_of(desired: &Desired) -> HashMap<PathBuf, (u64, u64)> {
+    let identity = |path: &PathBuf| {
+        let metadata = path.metadata().ok()?;
+        Some((path.clone(), (metadata.dev(), metadata.ino())))
+    };
+    desired.pods.iter().filter_map(|pod| identity(&pod.netns)).collect()
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

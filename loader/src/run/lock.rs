@@ -1,0 +1,98 @@
+//! One loader per node.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _, Seek as _, Write as _},
+    path::{Path, PathBuf},
+    process,
+};
+
+use nix::fcntl::{Flock, FlockArg};
+use thiserror::Error;
+
+use crate::paths::NodePaths;
+
+/// Why the lock is not ours.
+#[derive(Debug, Error)]
+pub enum LockError {
+    /// Another loader has it.
+    #[error("a loader is running for node {node} already: pid {pid}; stop that one first (`kill {pid}`)")]
+    Held {
+        /// Name of the node.
+        node: String,
+        /// The other loader's process.
+        pid: String,
+    },
+    /// The file can't be used.
+    #[error("{call} {}: {source}; run as root", path.display())]
+    File {
+        /// System call.
+        call: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// The errno.
+        source: io::Error,
+    },
+}
+
+/// Held for as long as this is; the kernel releases it when the process ends, however it does.
+#[derive(Debug)]
+pub struct NodeLock {
+    _file: Flock<File>,
+}
+
+impl NodeLock {
+    /// Takes a node's lock and writes the own pid into it; makes the node's runtime directory if need be.
+    pub fn take(paths: &NodePaths) -> Result<Self, LockError> {
+        fs::create_dir_all(paths.run()).map_err(failed("mkdir", paths.run()))?;
+        let path = paths.lock();
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let file = file.map_err(failed("open", &path))?;
+        let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => file,
+            Err((file, nix::Error::EWOULDBLOCK)) => return Err(held(paths, file)),
+            Err((_, errno)) => return Err(failed("flock", &path)(errno.into())),
+        };
+        let write = |file: &mut File| {
+            file.set_len(0)?;
+            file.rewind()?;
+            writeln!(file, "{}", process::id())
+        };
+        write(&mut file).map_err(failed("write", &path))?;
+        Ok(Self { _file: file })
+    }
+}
+
+fn held(paths: &NodePaths, mut file: File) -> LockError {
+    let mut pid = String::new();
+    let read = file.read_to_string(&mut pid);
+    let pid = match (read, pid.trim()) {
+        (Ok(_), pid) if !pid.is_empty() => pid.to_owned(),
+        _ => "unknown".to_owned(),
+    };
+    LockError::Held { node: paths.node().to_owned(), pid }
+}
+
+fn failed(call: &'static str, path: &Path) -> impl Fn(io::Error) -> LockError {
+    move |source| LockError::File { call, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_is_told_the_first_ones_pid() {
+        if !nix::unistd::geteuid().is_root() {
+            println!("skipped: needs root for /run/podlane");
+            return;
+        }
+        let paths = NodePaths::new(Path::new("/sys/fs/bpf"), &format!("lock-test-{}", process::id()));
+        let first = NodeLock::take(&paths).unwrap();
+        let error = NodeLock::take(&paths).unwrap_err().to_string();
+        assert!(error.contains(&format!("pid {}", process::id())), "{error}");
+        drop(first);
+        NodeLock::take(&paths).unwrap();
+        fs::remove_dir_all(paths.run()).unwrap();
+    }
+}

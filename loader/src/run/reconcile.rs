@@ -1,0 +1,276 @@
+//! From the desired state to devices, maps and programs: all of it, in an order in which packets keep being forwarded, and
+//! of which every prefix can be followed by the whole again.
+
+mod facts;
+mod pods;
+mod slots;
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
+
+use anyhow::Context as _;
+use common::counters::Hook;
+
+use self::pods::Pods;
+pub(super) use self::slots::RememberedSlots;
+use crate::{
+    bpf::{self, Programs},
+    desired::Desired,
+    device::{self, Gateway, Netns, NetnsId, Owner},
+    netlink::{Handle, Link},
+    paths::NodePaths,
+    state::{PeerState, PodState, WaitingPod},
+    sync::{self, Contents, Facts, Slots},
+};
+
+/// What keeps the node as it should be.
+pub(super) struct Reconciler {
+    paths: NodePaths,
+    object: Cow<'static, [u8]>,
+    own: NetnsId,
+    netlink: Handle,
+    programs: Option<Programs>,
+    pod_slots: Slots,
+    peer_slots: Slots,
+    /// MTU that each uplink had when it was last there.
+    uplink_mtus: BTreeMap<String, u32>,
+}
+
+/// How the node is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Outcome {
+    /// Largest packet inside the tunnel.
+    pub(super) mtu: u32,
+    /// The pods that are connected.
+    pub(super) pods: Vec<PodState>,
+    /// The pods that are not.
+    pub(super) waiting: Vec<WaitingPod>,
+    /// The peers.
+    pub(super) peers: Vec<PeerState>,
+    /// What is not as it should be.
+    pub(super) problems: Vec<String>,
+}
+
+/// Devices of the node, as they were found or made.
+struct Devices {
+    gateway: Link,
+    uplinks: Vec<Link>,
+    pods: Pods,
+    overlay_mtu: u32,
+    uplink_mtu: u32,
+}
+
+impl Reconciler {
+    /// For the network namespace that this thread is in.
+    pub(super) fn new(paths: NodePaths, object: Option<&Path>) -> anyhow::Result<Self> {
+        let object = match object {
+            Some(path) => fs::read(path).with_context(|| format!("read BPF object {}", path.display()))?.into(),
+            None => Cow::Borrowed(bpf::OBJECT),
+        };
+        Ok(Self {
+            paths,
+            object,
+            own: Netns::current()?.id(),
+            netlink: Handle::open().context("open a netlink socket")?,
+            programs: None,
+            pod_slots: Slots::default(),
+            peer_slots: Slots::default(),
+            uplink_mtus: BTreeMap::new(),
+        })
+    }
+
+    /// Inode of the node's network namespace.
+    pub(super) fn netns_inode(&self) -> u64 {
+        self.own.inode
+    }
+
+    /// The programs in the kernel.
+    pub(super) fn programs(&mut self) -> Option<&mut Programs> {
+        self.programs.as_mut()
+    }
+
+    /// Brings the node to `desired`. What concerns one pod or one route alone is reported and keeps nothing else from
+    /// working; any other failure leaves the programs that are attached with the entries that they have.
+    pub(super) fn reconcile(
+        &mut self,
+        desired: &Desired,
+        remembered: &RememberedSlots,
+    ) -> anyhow::Result<Outcome> {
+        let mut problems = Vec::new();
+        let devices = self.ensure_devices(desired, &mut problems)?;
+        self.ensure_programs(desired, &devices, remembered)?;
+        self.fill_maps(desired, &devices)?;
+        self.attach(&devices, &mut problems)?;
+        self.tidy(desired, &devices)?;
+        Ok(self.outcome(desired, devices, problems))
+    }
+
+    fn ensure_devices(&mut self, desired: &Desired, problems: &mut Vec<String>) -> anyhow::Result<Devices> {
+        let uplinks = self.find_uplinks(desired, problems)?;
+        let mtus: Vec<u32> = self.uplink_mtus.values().copied().collect();
+        let overlay_mtu = desired.overlay_mtu(&mtus)?;
+        let uplink_mtu = mtus.iter().copied().min().unwrap_or(overlay_mtu);
+        let gateway = self.ensure_gateway(desired, overlay_mtu, problems)?;
+        let pods = Pods::ensure(&mut self.netlink, self.own, desired, overlay_mtu)?;
+        Ok(Devices { gateway, uplinks, pods, overlay_mtu, uplink_mtu })
+    }
+
+    /// The uplinks that are there. One that has gone keeps its MTU in mind, for when it is back.
+    fn find_uplinks(&mut self, desired: &Desired, problems: &mut Vec<String>) -> anyhow::Result<Vec<Link>> {
+        let names = &desired.node.uplinks;
+        self.uplink_mtus.retain(|name, _| names.contains(name));
+        let mut found = Vec::new();
+        for name in names {
+            match self.netlink.link(name)? {
+                Some(link) => {
+                    self.uplink_mtus.insert(name.clone(), link.mtu);
+                    if !link.up {
+                        problems.push(format!("uplink {name} is down: `ip link set {name} up`"));
+                    }
+                    found.push(link);
+                }
+                None => problems.push(format!("uplink {name} does not exist; it is used as soon as it does")),
+            }
+        }
+        if self.uplink_mtus.is_empty() {
+            let names = names.join(", ");
+            anyhow::bail!("none of the uplinks ({names}) exists in this network namespace; see node.uplink and `ip link`");
+        }
+        Ok(found)
+    }
+
+    fn ensure_gateway(
+        &mut self,
+        desired: &Desired,
+        mtu: u32,
+        problems: &mut Vec<String>,
+    ) -> anyhow::Result<Link> {
+        let node = &desired.node;
+        let owner = Owner { node: &node.name };
+        for name in device::remove_gateways(&mut self.netlink, owner, Some(&node.gateway_device))? {
+            log::info!("removed gateway device {name}, which is now {}", node.gateway_device);
+        }
+        let peers = desired.peers.iter().flat_map(|peer| &peer.pod_cidrs);
+        let gateway = Gateway {
+            owner,
+            name: &node.gateway_device,
+            mac: node.mac,
+            mtu,
+            addresses: node.gateways().collect(),
+            destinations: node.pod_cidrs.iter().chain(peers).copied().collect(),
+        };
+        let (link, errors) = device::ensure_gateway(&mut self.netlink, &gateway)?;
+        problems.extend(errors.iter().map(ToString::to_string));
+        Ok(link)
+    }
+
+    /// Loads the programs if none are, or others than the node needs now.
+    fn ensure_programs(
+        &mut self,
+        desired: &Desired,
+        devices: &Devices,
+        remembered: &RememberedSlots,
+    ) -> anyhow::Result<()> {
+        let node = facts::node(desired, &devices.gateway);
+        if self.programs.as_ref().is_some_and(|programs| programs.are_for(&node, &desired.capacities)) {
+            return Ok(());
+        }
+        log::info!("loading the programs");
+        let capacities = desired.capacities;
+        let first = self.programs.is_none();
+        let programs = bpf::load(bpf::Request { object: &self.object, node, capacities, paths: &self.paths })?;
+        if first {
+            (self.pod_slots, self.peer_slots) = remembered.with_maps(&programs.tables, desired)?;
+        }
+        self.programs = Some(programs);
+        Ok(())
+    }
+
+    fn fill_maps(&mut self, desired: &Desired, devices: &Devices) -> anyhow::Result<()> {
+        let Some(programs) = &mut self.programs else { return Ok(()) };
+        let capacities = &desired.capacities;
+        let pods = desired.pods.iter().map(|pod| pod.name.as_str());
+        let peers = desired.peers.iter().map(|peer| peer.name.as_str());
+        let fresh = self.pod_slots.assign(pods, capacities.pods).context("pods (`pods` in [maps])")?;
+        fresh.into_iter().try_for_each(|slot| programs.reset_pod(slot))?;
+        let fresh = self.peer_slots.assign(peers, capacities.peers).context("peers (`peers` in [maps])")?;
+        fresh.into_iter().try_for_each(|slot| programs.reset_peer(slot))?;
+
+        let contents: Contents = sync::contents(
+            desired,
+            &Facts {
+                pods: &devices.pods.facts(),
+                pod_slots: &self.pod_slots,
+                peer_slots: &self.peer_slots,
+                overlay_mtu: devices.overlay_mtu,
+                uplink_mtu: devices.uplink_mtu,
+            },
+        );
+        let written = sync::apply(&mut programs.tables, &contents)?;
+        if written != sync::Written::default() {
+            log::info!("maps: {} entries written, {} removed", written.inserted, written.removed);
+        }
+        Ok(())
+    }
+
+    /// Attaches the programs and, once they are, sets the pods' devices up.
+    fn attach(&mut self, devices: &Devices, problems: &mut Vec<String>) -> anyhow::Result<()> {
+        let Some(programs) = &mut self.programs else { return Ok(()) };
+        for (hook, device) in devices.hooks() {
+            match programs.ensure_attached(hook, device) {
+                Ok(_) => {}
+                // Not a failure of ours; there will be news of it.
+                Err(error) if self.netlink.link_by_index(device.index)?.is_none() => {
+                    problems.push(format!("{} vanished while it was being set up ({error})", device.name));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        programs.commit()?;
+        for link in devices.pods.links().filter(|link| !link.up) {
+            if let Err(error) = self.netlink.set_up(link) {
+                problems.push(error.to_string());
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what is not wanted any more; the maps don't mention it since they were filled.
+    fn tidy(&mut self, desired: &Desired, devices: &Devices) -> anyhow::Result<()> {
+        let keep: BTreeSet<_> = devices.hooks().map(|(hook, device)| (hook.name(), device.index)).collect();
+        bpf::prune_links(&self.paths, &keep)?;
+        let owner = Owner { node: &desired.node.name };
+        for name in device::remove_strangers(&mut self.netlink, owner, &devices.pods.names())? {
+            log::info!("removed device {name} of a pod that is gone");
+        }
+        Ok(())
+    }
+
+    fn outcome(&self, desired: &Desired, devices: Devices, mut problems: Vec<String>) -> Outcome {
+        let peers = desired.peers.iter().map(|peer| PeerState {
+            name: peer.name.clone(),
+            slot: self.peer_slots.get(&peer.name),
+            underlay: peer.underlay,
+            vtep_mac: peer.vtep_mac,
+            pod_cidrs: peer.pod_cidrs.clone(),
+            direct: peer.direct,
+        });
+        let (pods, waiting, errors) = devices.pods.into_state(desired, &self.pod_slots);
+        problems.extend(errors);
+        Outcome { mtu: devices.overlay_mtu, pods, waiting, peers: peers.collect(), problems }
+    }
+}
+
+impl Devices {
+    /// Which program belongs on which device.
+    fn hooks(&self) -> impl Iterator<Item = (Hook, &Link)> {
+        let gateway = std::iter::once((Hook::FromHost, &self.gateway));
+        let uplinks = self.uplinks.iter().map(|link| (Hook::FromUplink, link));
+        let pods = self.pods.links().flat_map(|link| [(Hook::FromPod, link), (Hook::ToPod, link)]);
+        gateway.chain(uplinks).chain(pods)
+    }
+}
