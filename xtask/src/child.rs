@@ -8,15 +8,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::Signal;
 
 use crate::{command, signals};
 
 /// How often a waiting xtask looks whether it was told to stop.
 const TICK: Duration = Duration::from_millis(100);
-/// How long a child has to end by itself once it was told to.
-const GRACE: Duration = Duration::from_secs(10);
+/// How long a child has to take down what it built, once it was told to stop.
+const GRACE: Duration = Duration::from_secs(30);
 
 /// How a child came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,38 +95,55 @@ pub(crate) fn streamed(command: &mut Command, patience: Duration, mut line: impl
         lines.add(&bytes, &mut line);
     }
     lines.finish(&mut line);
-    match finish {
-        Some(end) => Ok(end),
-        None => Ok(End::Exited(child.wait().context("wait for a child")?)),
-    }
+    let end = match finish {
+        Some(end) => end,
+        None => End::Exited(child.wait().context("wait for a child")?),
+    };
+    // Ctrl-C reaches parent and child alike: the child's end may be seen before the signal.
+    Ok(signals::pending().map_or(end, End::Interrupted))
 }
 
 fn spawn(command: &mut Command) -> Result<Child> {
     command.spawn().with_context(|| format!("cannot start `{}`", command::shown(command)))
 }
 
-/// Ends a child: asks first, then insists. `kill` runs as root where the child may.
+/// Ends a child after a signal came: asks, then insists. Ctrl-C on a terminal has reached the child already, and asking
+/// twice might keep it from cleaning up.
 fn end(child: &mut Child, signal: Signal) -> Result<()> {
-    let pid = child.id().to_string();
-    let name = signal.as_str().trim_start_matches("SIG");
-    for (signal, grace) in [(name, GRACE), ("KILL", GRACE)] {
-        let kill = |mut kill: Command| kill.args(["-s", signal, &pid]).stderr(Stdio::null()).status();
-        let own = kill(Command::new("kill"));
-        if !own.is_ok_and(|status| status.success())
-            && let Ok(root) = command::as_root("kill")
-        {
-            // The child may have ended in between, so a failure here says nothing.
-            drop(kill(root));
-        }
-        let deadline = Instant::now() + grace;
-        while Instant::now() < deadline {
-            if child.try_wait().context("wait for a child")?.is_some() {
-                return Ok(());
-            }
-            thread::sleep(TICK);
+    let told = signal != Signal::SIGTERM;
+    if told && has_ended(child, GRACE)? {
+        return Ok(());
+    }
+    for (signal, grace) in [("TERM", GRACE), ("KILL", GRACE)] {
+        send(child, signal);
+        if has_ended(child, grace)? {
+            return Ok(());
         }
     }
-    anyhow::bail!("process {pid} does not end")
+    bail!("process {} does not end", child.id())
+}
+
+/// Sends a signal, as root where the child runs as root. The child may have ended in between, so a failure says nothing.
+fn send(child: &Child, signal: &str) {
+    let pid = child.id().to_string();
+    let kill = |mut kill: Command| kill.args(["-s", signal, &pid]).stderr(Stdio::null()).status();
+    if !kill(Command::new("kill")).is_ok_and(|status| status.success())
+        && let Ok(root) = command::as_root("kill")
+    {
+        drop(kill(root));
+    }
+}
+
+/// Waits for the child's end for so long.
+fn has_ended(child: &mut Child, patience: Duration) -> Result<bool> {
+    let deadline = Instant::now() + patience;
+    while child.try_wait().context("wait for a child")?.is_none() {
+        if Instant::now() > deadline {
+            return Ok(false);
+        }
+        thread::sleep(TICK);
+    }
+    Ok(true)
 }
 
 /// Cuts a stream of bytes into lines.

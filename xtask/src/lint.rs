@@ -77,10 +77,12 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
 }
 
 fn command(check: &Check) -> Command {
-    let Check { arguments, environment, .. } = check;
+    let Check { name: _, arguments, environment } = check;
     let mut cargo = command::cargo();
-    // What a check has to say is on stderr; cargo's machine-readable output is nobody's concern here.
-    cargo.args(*arguments).stdout(Stdio::null());
-    cargo.envs(*environment);
+    cargo.args(*arguments).envs(*environment);
+    if arguments.first() == Some(&"metadata") {
+        // Asked for its exit code only; what is wrong it says on stderr.
+        cargo.stdout(Stdio::null());
+    }
     cargo
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::child::End;
+
 /// What one or more test binaries came to.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Counts {
@@ -10,7 +12,7 @@ pub(crate) struct Counts {
     /// Names of those that failed, and of binaries that did not get to the end of their tests.
     pub(crate) failed: Vec<String>,
     /// Tests that could not be run here, with the reason.
-    pub(crate) skipped: BTreeMap<String, String>,
+    pub(crate) skipped: Vec<(String, String)>,
 }
 
 impl Counts {
@@ -27,6 +29,8 @@ impl Counts {
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
     section: Section,
+    /// The test whose name was printed and whose verdict was not.
+    running: Option<String>,
     ok: usize,
     failed: Vec<String>,
     skipped: BTreeMap<String, String>,
@@ -77,18 +81,17 @@ impl Reader {
     }
 
     fn progress(&mut self, line: &str) {
-        // A test that printed past libtest's capture leaves its verdict on a line of its own: the name is what
-        // stands before the dots, and the verdict the last word.
         let Some((name, verdict)) = line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... "))
         else {
             return;
         };
         let name = name.trim_end_matches(" - should panic").to_owned();
+        self.running = None;
         match verdict.split_once(", ").map_or((verdict, "ignored"), |(word, reason)| (word, reason)) {
             ("ok", _) => self.ok += 1,
             ("FAILED", _) => self.failed.push(name),
             ("ignored", reason) => drop(self.skipped.insert(name, reason.to_owned())),
-            _ => {}
+            _ => self.running = Some(name),
         }
     }
 
@@ -96,31 +99,46 @@ impl Reader {
     fn skip(&mut self, line: &str) {
         let Some(rest) = line.trim_start().strip_prefix("SKIPPED: ") else { return };
         let (name, reason) = rest.split_once(": ").unwrap_or((rest, "no reason given"));
-        self.skipped.insert(name.to_owned(), reason.to_owned());
-        self.ok = self.ok.saturating_sub(1);
+        // libtest has counted it as passed.
+        if self.skipped.insert(name.to_owned(), reason.to_owned()).is_none() {
+            self.ok = self.ok.saturating_sub(1);
+        }
     }
 
-    /// What the binary came to. One that ended without its last line, or that failed without naming a test, counts as
-    /// one failure under its own name.
-    pub(crate) fn finish(self, binary: &str, success: bool) -> Counts {
-        let Self { ok, mut failed, skipped, finished, .. } = self;
-        if !finished {
-            failed.push(format!("{binary} (ended before its tests did)"));
-        } else if !success && failed.is_empty() {
-            failed.push(format!("{binary} (failed without naming a test)"));
+    /// What the binary came to. One that ended before its last line, or that failed without naming a test, counts as
+    /// one failure of its own; one that a person stopped does not.
+    pub(crate) fn finish(self, binary: &str, end: End) -> Counts {
+        let Self { ok, mut failed, skipped, finished, running, .. } = self;
+        let place = running.map_or_else(|| binary.to_owned(), |test| format!("{test} in {binary}"));
+        match end {
+            End::Hung => failed.push(format!("{place} (printed nothing for too long)")),
+            End::Exited(status) if !finished => failed.push(format!("{place} (ended early: {status})")),
+            End::Exited(status) if !status.success() && failed.is_empty() => {
+                failed.push(format!("{binary} (no test failed, but: {status})"));
+            }
+            End::Interrupted(_) | End::Exited(_) => {}
         }
-        Counts { passed: ok, failed, skipped }
+        Counts { passed: ok, failed, skipped: skipped.into_iter().collect() }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{os::unix::process::ExitStatusExt as _, process::ExitStatus};
+
+    use nix::sys::signal::Signal;
+
     use super::*;
 
-    fn read(output: &str, success: bool) -> (Counts, Vec<&str>) {
+    fn read_to(end: End, output: &str) -> (Counts, Vec<&str>) {
         let mut reader = Reader::default();
         let shown = output.lines().filter(|line| reader.line(line)).collect();
-        (reader.finish("e2e", success), shown)
+        (reader.finish("e2e", end), shown)
+    }
+
+    fn read(output: &str, success: bool) -> (Counts, Vec<&str>) {
+        let code = if success { 0 } else { 101 };
+        read_to(End::Exited(ExitStatus::from_raw(code << 8)), output)
     }
 
     const MIXED: &str = "
@@ -165,10 +183,14 @@ test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; 
     }
 
     #[test]
-    fn a_binary_that_dies_is_a_failure() {
-        let (counts, _) = read("running 2 tests\ntest one ... ok\ntest two ... ", false);
+    fn a_binary_that_dies_is_a_failure_of_the_test_that_ran() {
+        let output = "running 2 tests\ntest one ... ok\ntest two ... ";
+        let (counts, _) = read_to(End::Exited(ExitStatus::from_raw(6)), output);
         assert_eq!(counts.passed, 1);
-        assert_eq!(counts.failed, ["e2e (ended before its tests did)"]);
+        assert_eq!(counts.failed, ["two in e2e (ended early: signal: 6 (SIGABRT))"]);
+        assert_eq!(read_to(End::Hung, output).0.failed, ["two in e2e (printed nothing for too long)"]);
+        let stopped = read_to(End::Interrupted(Signal::SIGINT), output).0;
+        assert_eq!((stopped.passed, stopped.failed.len()), (1, 0), "what a person stops has not failed");
     }
 
     #[test]

@@ -67,10 +67,11 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     let mut results: BTreeMap<Suite, (Counts, Duration)> = BTreeMap::new();
     let mut interrupted = None;
-    for binary in &built.binaries {
+    for run in runs(&suites, built.binaries) {
         let started = Instant::now();
-        let (counts, end) = run_binary(binary, built.loader.as_deref(), arguments)?;
-        let (total, time) = results.entry(binary.suite).or_default();
+        let mut command = run.command(built.loader.as_deref(), arguments)?;
+        let (counts, end) = follow(&mut command, run.suite(), &run.name())?;
+        let (total, time) = results.entry(run.suite()).or_default();
         total.add(counts);
         *time += started.elapsed();
         if let End::Interrupted(signal) = end {
@@ -110,28 +111,67 @@ fn build(suites: &[Suite]) -> Result<Built> {
     Ok(Built { binaries, loader, testbed })
 }
 
-/// Runs one test binary and reads its account.
-fn run_binary(binary: &Binary, loader: Option<&Path>, arguments: &[String]) -> Result<(Counts, End)> {
-    let Binary { suite, name, executable, directory } = binary;
-    let mut command = if suite.needs_root() {
-        let mut command = command::as_root(executable)?;
-        command.arg("--test-threads=1");
-        command
-    } else {
-        Command::new(executable)
-    };
-    command
-        .current_dir(directory)
-        .env("CARGO_MANIFEST_DIR", directory)
-        .args(["--show-output", "--color=never"])
-        .args(arguments);
-    if let Some(loader) = loader {
-        command.env("PODLANE_LOADER", loader);
+/// A step of a run.
+enum Run {
+    Binary(Binary),
+    /// The examples in the documentation of the libraries, which only cargo can run.
+    Documentation,
+}
+
+/// Every step, in order.
+fn runs(suites: &[Suite], binaries: Vec<Binary>) -> Vec<Run> {
+    let documentation = suites.contains(&Suite::Host).then_some(Run::Documentation);
+    let mut runs: Vec<Run> = binaries.into_iter().map(Run::Binary).chain(documentation).collect();
+    runs.sort_by_key(Run::suite);
+    runs
+}
+
+impl Run {
+    fn suite(&self) -> Suite {
+        match self {
+            Self::Binary(binary) => binary.suite,
+            Self::Documentation => Suite::Host,
+        }
     }
 
+    fn name(&self) -> String {
+        match self {
+            Self::Binary(binary) => binary.name.clone(),
+            Self::Documentation => "documentation".into(),
+        }
+    }
+
+    fn command(&self, loader: Option<&Path>, arguments: &[String]) -> Result<Command> {
+        let mut command = match self {
+            Self::Binary(Binary { suite, executable, directory, .. }) => {
+                let mut command =
+                    if suite.needs_root() { command::as_root(executable)? } else { Command::new(executable) };
+                command.current_dir(directory).env("CARGO_MANIFEST_DIR", directory);
+                if suite.needs_root() {
+                    command.arg("--test-threads=1");
+                }
+                command
+            }
+            Self::Documentation => {
+                let mut cargo = command::cargo();
+                cargo.args(["test", "--quiet", "--doc", "--package", "common", "--package", "loader", "--"]);
+                cargo.arg("--format=pretty");
+                cargo
+            }
+        };
+        if let Some(loader) = loader {
+            command.env("PODLANE_LOADER", loader);
+        }
+        command.args(["--show-output", "--color=never"]).args(arguments);
+        Ok(command)
+    }
+}
+
+/// Runs a step, shows what a person wants to see of it, and reads its account.
+fn follow(command: &mut Command, suite: Suite, name: &str) -> Result<(Counts, End)> {
     let mut reader = Reader::default();
     let mut said = false;
-    let end = child::streamed(&mut command, PATIENCE, |line| {
+    let end = child::streamed(command, PATIENCE, |line| {
         if reader.line(line) {
             if !said {
                 println!("\n{}: {name}", suite.name());
@@ -140,11 +180,7 @@ fn run_binary(binary: &Binary, loader: Option<&Path>, arguments: &[String]) -> R
             println!("{line}");
         }
     })?;
-    if end == End::Hung {
-        println!("{name} printed nothing for {} minutes and was ended", PATIENCE.as_secs() / 60);
-    }
-    let success = matches!(end, End::Exited(status) if status.success());
-    Ok((reader.finish(name, success), end))
+    Ok((reader.finish(name, end), end))
 }
 
 /// Removes what killed tests left: namespaces, pins, processes. A failure is a warning: the tests themselves tell
