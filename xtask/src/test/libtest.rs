@@ -202,8 +202,9 @@ test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; 
 
     #[test]
     fn several_reports_in_a_row_add_up() {
-        let (counts, _) = read(&format!("{MIXED}{}", MIXED.replace("ov_3", "ov_4")), false);
-        assert_eq!((counts.passed, counts.failed.len(), counts.skipped.len()), (2, 2, 2));
+        let (counts, _) =
+            read(&[MIXED, &MIXED.replace("_2", "_5").replace("slow", "slower")].concat(), false);
+        assert_eq!((counts.passed, counts.failed.len(), counts.skipped.len()), (2, 2, 4));
     }
 
     #[test]
