@@ -35,18 +35,11 @@ pub fn ensure_gateway(
     netlink: &mut Handle,
     gateway: &Gateway<'_>,
 ) -> Result<(Link, Vec<DeviceError>), DeviceError> {
-    let link = match netlink.link(gateway.name)? {
-        Some(link) => link,
-        None => create(netlink, gateway)?,
-    };
-    check_owner(&link, gateway)?;
+    let link = find_or_create(netlink, gateway)?;
 
     let alias = gateway.owner.gateway_alias();
     if link.alias.as_ref() != Some(&alias) {
         netlink.set_alias(&link, &alias)?;
-    }
-    if link.mac != Some(gateway.mac) {
-        netlink.set_mac(&link, gateway.mac)?;
     }
     if link.mtu != gateway.mtu {
         netlink.set_mtu(&link, gateway.mtu)?;
@@ -57,7 +50,7 @@ pub fn ensure_gateway(
         netlink.set_up(&link)?;
     }
     let problems = ensure_routes(netlink, &link, &gateway.routes());
-    Ok((Link { mac: Some(gateway.mac), mtu: gateway.mtu, up: true, alias: Some(alias), ..link }, problems?))
+    Ok((link, problems?))
 }
 
 /// Deletes the node's gateway devices but the one called `keep`, and with each its addresses and routes. Returns which.
@@ -67,7 +60,7 @@ pub fn remove_gateways(
     keep: Option<&str>,
 ) -> Result<Vec<String>, DeviceError> {
     let alias = owner.gateway_alias();
-    let ours = |link: &Link| link.is("dummy") && link.alias.as_ref() == Some(&alias);
+    let ours = |link: &Link| link.leads_nowhere() && link.alias.as_ref() == Some(&alias);
     let mut removed = Vec::new();
     for link in netlink.links()?.into_iter().filter(|link| ours(link) && Some(link.name.as_str()) != keep) {
         netlink.delete_link(&link)?;
@@ -87,16 +80,28 @@ impl Gateway<'_> {
     }
 }
 
+fn find_or_create(netlink: &mut Handle, gateway: &Gateway<'_>) -> Result<Link, DeviceError> {
+    let Some(link) = netlink.link(gateway.name)? else { return create(netlink, gateway) };
+    check_owner(&link, gateway)?;
+    if link.mac == Some(gateway.mac) {
+        return Ok(link);
+    }
+    // Not every kind of device takes another address later.
+    log::info!("gateway device {} gets another MAC address", gateway.name);
+    netlink.delete_link(&link)?;
+    create(netlink, gateway)
+}
+
 fn create(netlink: &mut Handle, gateway: &Gateway<'_>) -> Result<Link, DeviceError> {
     log::info!("making gateway device {}", gateway.name);
-    netlink.create_dummy(gateway.name, gateway.mac, gateway.mtu)?;
+    netlink.create_sink(gateway.name, gateway.mac, gateway.mtu)?;
     netlink.link(gateway.name)?.ok_or_else(|| DeviceError::Vanished(gateway.name.to_owned()))
 }
 
 /// A device is ours if it says so, or if a loader died between making and marking it.
 fn check_owner(link: &Link, gateway: &Gateway<'_>) -> Result<(), DeviceError> {
     let taken = |why| Err(DeviceError::Taken { name: link.name.clone(), why, remedy: REMEDY });
-    if !link.is("dummy") {
+    if !link.leads_nowhere() {
         return taken(format!("its kind is {}", link.kind.as_deref().unwrap_or("hardware")));
     }
     match &link.alias {

@@ -17,7 +17,9 @@ impl Handle {
         let all = RouteNetlinkMessage::GetAddress(AddressMessage::default());
         let answers = self.dump(&all).map_err(|refusal| refusal.of("list addresses of", &link.name))?;
         let addresses = answers.into_iter().filter_map(|answer| match answer {
-            RouteNetlinkMessage::NewAddress(message) if message.header.index == link.index => address_of(&message),
+            RouteNetlinkMessage::NewAddress(message) if message.header.index == link.index => {
+                address_of(&message)
+            }
             _ => None,
         });
         Ok(addresses.collect())

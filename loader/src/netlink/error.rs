@@ -41,7 +41,7 @@ fn hint(operation: &str, error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(libc::EPERM) => "; needs CAP_NET_ADMIN: run as root",
         Some(libc::EOPNOTSUPP) if operation.starts_with("create") => {
-            "; the kernel has no such device type: load the module (`modprobe veth dummy`) or use another kernel"
+            "; the kernel has no such device type: load the module (`modprobe -a veth dummy`) or use another kernel"
         }
         Some(libc::EACCES | libc::EINVAL) if operation == "add address" => {
             "; an IPv6 address needs IPv6 enabled on the device (sysctl net.ipv6.conf.<device>.disable_ipv6=0)"

@@ -38,6 +38,12 @@ impl Link {
     pub fn is(&self, kind: &str) -> bool {
         self.kind.as_deref() == Some(kind)
     }
+
+    /// Whether it is a device that discards what is sent to it.
+    #[must_use]
+    pub fn leads_nowhere(&self) -> bool {
+        self.is("dummy") || self.is("ifb")
+    }
 }
 
 /// One end of a veth pair to be made.
@@ -77,11 +83,18 @@ impl Handle {
         Ok(answers.iter().filter_map(link_of).collect())
     }
 
-    /// Makes a dummy device, down.
-    pub fn create_dummy(&mut self, name: &str, mac: Mac, mtu: u32) -> Result<(), NetlinkError> {
-        let mut message = new_link(name, mac, mtu);
-        message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Dummy)]));
-        self.create_link("create dummy device", name, message)
+    /// Makes a device, down, that leads nowhere: a dummy or, where the kernel has none, an intermediate functional block
+    /// (IFB), which discards what is sent to it just the same. See [`Link::leads_nowhere`].
+    pub fn create_sink(&mut self, name: &str, mac: Mac, mtu: u32) -> Result<(), NetlinkError> {
+        let mut create = |operation, kind| {
+            let mut message = new_link(name, mac, mtu);
+            message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind)]));
+            self.create_link(operation, name, message)
+        };
+        match create("create dummy device", InfoKind::Dummy) {
+            Err(error) if error.is(libc::EOPNOTSUPP) => create("create dummy or ifb device", InfoKind::Ifb),
+            outcome => outcome,
+        }
     }
 
     /// Makes a veth pair, both ends down, `inner` in the namespace `netns`.

@@ -9,9 +9,7 @@ use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
-    route::{
-        RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
-    },
+    route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
 };
 
 use super::{Handle, Link, NetlinkError, address::family};
@@ -107,7 +105,8 @@ fn route_of(message: &RouteMessage, index: u32) -> Option<Route> {
         AddressFamily::Inet6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         _ => return None,
     };
-    if table != RouteHeader::RT_TABLE_MAIN || kind != RouteType::Unicast || protocol == RouteProtocol::Kernel {
+    if table != RouteHeader::RT_TABLE_MAIN || kind != RouteType::Unicast || protocol == RouteProtocol::Kernel
+    {
         return None;
     }
     let (mut destination, mut gateway, mut source, mut through) = (unspecified, None, None, None);

@@ -69,7 +69,10 @@ impl Handle {
     }
 
     /// Lists objects, again if they changed meanwhile.
-    pub(super) fn dump(&mut self, message: &RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>, Refusal> {
+    pub(super) fn dump(
+        &mut self,
+        message: &RouteNetlinkMessage,
+    ) -> Result<Vec<RouteNetlinkMessage>, Refusal> {
         for _ in 0..DUMP_ATTEMPTS {
             self.send(message.clone(), NLM_F_DUMP)?;
             if let (answers, true) = self.receive()? {
