@@ -14,6 +14,8 @@ use common::{
     maps::{Endpoint, Traffic, name},
 };
 
+use crate::wait;
+
 /// A snapshot.
 #[derive(Clone, Debug)]
 pub struct Counters {
@@ -101,6 +103,22 @@ impl Counters {
     pub fn pins(&self) -> &Path {
         &self.pins
     }
+}
+
+/// Waits until exactly so many packets of a reason have been counted since an earlier snapshot.
+pub fn wait_for(before: &Counters, hook: Hook, reason: Reason, packets: u64) -> Result<Counters> {
+    let earlier = before.packets(hook, reason);
+    wait::until(&format!("{packets} packets counted as {}/{}", hook.name(), reason.name()), || {
+        let now = Counters::read(&before.pins)?;
+        let more = now.packets(hook, reason) - earlier;
+        ensure!(more >= packets, "counted {:?}", now.since(before));
+        Ok(Some(now))
+    })
+    .and_then(|now| {
+        let more = now.packets(hook, reason) - earlier;
+        ensure!(more == packets, "{more} packets instead of {packets}: {:?}", now.since(before));
+        Ok(now)
+    })
 }
 
 /// A pod's traffic, found by one of its addresses.

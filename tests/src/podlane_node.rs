@@ -10,6 +10,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::{
+    address::Mac,
     config::{self, Config},
     counters::Counters,
     loader::{self, Answer, Loader},
@@ -64,6 +65,12 @@ impl PodlaneNode {
     pub fn add_pod(&mut self, pod: Pod) {
         self.config.pods.push(config::PodEntry::new(&pod));
         self.pods.push(pod);
+    }
+
+    /// MAC of the VTEP, the gateway and every host-side device.
+    #[must_use]
+    pub const fn mac(&self) -> Mac {
+        self.spec.vtep_mac
     }
 
     /// Where the configuration is.

@@ -7,7 +7,7 @@ use testbed::{
     kernel_node::Options,
     require, setup,
     spec::{Family, Route},
-    traffic::{Ping, http, ping, probe::Probe, tcp, udp},
+    traffic::{self, Ping, ping, probe::Probe},
 };
 
 /// Everything between a pod of one node and a pod of the other, and a pod beside it.
@@ -16,11 +16,7 @@ fn everything(cluster: &Cluster) -> Result<()> {
     let there = &cluster.kernel[1].pods[0];
     for (from, to) in [(here, beside), (here, there)] {
         for ip in to.ips() {
-            ping(&from.netns, ip)?;
-            http::get(&from.netns, (&to.netns, ip), "hello")?;
-            tcp::transfer(&from.netns, (&to.netns, ip), 4 << 20)?;
-            udp::echo(&from.netns, (&to.netns, ip), &[1, 1000, 1400, 8000])?;
-            udp::segmented(&from.netns, (&to.netns, ip), 1300, 3)?;
+            traffic::every_kind(&from.netns, (&to.netns, ip))?;
         }
     }
     Ok(())
