@@ -1,0 +1,407 @@
+//! Forwarding outlives the loader, and the loader finds its way back: killed, stopped, started twice, devices that go and
+//! come, programs of others on the same hooks.
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
+use testbed::{
+    cluster::{self, Cluster},
+    foreign::{self, Direction, Foreign},
+    netns::Netns,
+    podlane_node::PodlaneNode,
+    require, setup,
+    traffic::{self, Ping, ping, tcp::Conversation},
+    wait, wire,
+};
+
+/// Conversations over every path of a node: same node, other node, node to pod.
+struct Conversations(Vec<(&'static str, Conversation)>);
+
+impl Conversations {
+    fn start(cluster: &Cluster) -> Result<Self> {
+        let (here, there) = (&cluster.podlane[0], &cluster.podlane[1]);
+        let (own, beside, remote) = (&here.pods[0], &here.pods[1], &there.pods[0]);
+        Ok(Self(vec![
+            ("same node", Conversation::start(&own.netns, (&beside.netns, beside.v4()?.into()))?),
+            ("other node", Conversation::start(&own.netns, (&remote.netns, remote.v4()?.into()))?),
+            ("other node, IPv6", Conversation::start(&own.netns, (&remote.netns, remote.v6()?.into()))?),
+            ("node to pod", Conversation::start(&here.netns, (&own.netns, own.v4()?.into()))?),
+        ]))
+    }
+
+    fn go_on(&self) -> Result<()> {
+        self.0.iter().try_for_each(|(case, conversation)| conversation.wait_for(20).context(*case))
+    }
+
+    /// Ends them. A retransmission takes 200 ms at least, so one that was never slower lost nothing.
+    fn finish(self) -> Result<()> {
+        for (case, conversation) in self.0 {
+            let seen = conversation.finish().context(case)?;
+            ensure!(seen.slowest.as_millis() < 200, "{case}: an answer took {:?} of {seen:?}", seen.slowest);
+        }
+        Ok(())
+    }
+}
+
+/// Principle 6, OP-1 in part: killed and started again under load, the loader loses no packet.
+#[test]
+fn a_killed_loader_loses_nothing() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let mut cluster = cluster::two_nodes().start()?;
+    let conversations = Conversations::start(&cluster)?;
+    let (from, to) = (cluster.podlane[0].pods[1].netns.path().to_owned(), cluster.podlane[1].pods[1].v4()?);
+    let pinging = std::thread::spawn(move || {
+        std::process::Command::new("nsenter")
+            .arg(format!("--net={}", from.display()))
+            .args(["ping", "-n", "-q", "-i", "0.005", "-c", "600", "-W", "1", &to.to_string()])
+            .output()
+    });
+    for _ in 0..3 {
+        conversations.go_on()?;
+        cluster.podlane[0].kill()?;
+        conversations.go_on().context("without a loader")?;
+        cluster.podlane[0].start_loader()?;
+        conversations.go_on().context("with a new loader")?;
+    }
+    conversations.finish()?;
+    let output = pinging.join().map_err(|_panic| anyhow::anyhow!("the pinging thread panicked"))??;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(text.contains("600 received"), "{text}");
+    Ok(())
+}
+
+/// Principle 6: stopped in order, the loader leaves the node forwarding, also for connections that begin later.
+#[test]
+fn a_stopped_loader_leaves_the_node_forwarding() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let mut cluster = cluster::two_nodes().start()?;
+    let conversations = Conversations::start(&cluster)?;
+    for node in &mut cluster.podlane {
+        let code = node.stop()?;
+        ensure!(code == Some(0), "the loader ended with {code:?}");
+    }
+    conversations.go_on()?;
+    let (here, there) = (&cluster.podlane[0], &cluster.podlane[1]);
+    for ip in there.pods[0].ips() {
+        traffic::every_kind(&here.pods[0].netns, (&there.pods[0].netns, ip))?;
+    }
+    conversations.finish()
+}
+
+/// Principle 6: each restart updates the links in place: one program on each hook, the same device, the same slot.
+#[test]
+fn restarts_leave_one_program_on_each_hook() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let mut cluster = cluster::one_node().start()?;
+    let node = &mut cluster.podlane[0];
+    let devices = |node: &PodlaneNode| -> Result<Vec<(String, Direction)>> {
+        let mut devices =
+            vec![("eth0".to_owned(), Direction::Ingress), ("podlane0".to_owned(), Direction::Egress)];
+        for pod in &node.pods {
+            let device = node.host_device(&pod.name)?;
+            devices.extend([(device.clone(), Direction::Ingress), (device, Direction::Egress)]);
+        }
+        Ok(devices)
+    };
+    let before = (devices(node)?, node.state()?["pods"].clone());
+    for _ in 0..3 {
+        node.kill()?;
+        node.start_loader()?;
+    }
+    ensure!(
+        before == (devices(node)?, node.state()?["pods"].clone()),
+        "pods have moved: {:?}",
+        node.state()?
+    );
+    for (device, direction) in before.0 {
+        let programs = foreign::programs(&node.netns, &device, direction)?;
+        ensure!(programs.len() == 1, "{device} {direction:?} has programs {programs:?}");
+    }
+    Ok(())
+}
+
+/// Bad input: a second loader for the same node is refused with the pid of the first, which goes on.
+#[test]
+fn a_second_loader_is_refused() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let mut cluster = cluster::one_node().start()?;
+    let node = &mut cluster.podlane[0];
+    let pid = node.loader()?.pid();
+    let config = node.config_path();
+    let answer = node.verb(&["run", "--config", &config.to_string_lossy()])?;
+    ensure!(answer.code == 1, "the second loader ended with {}: {}", answer.code, answer.stderr);
+    ensure!(answer.stderr.contains(&pid.to_string()), "{} does not name pid {pid}", answer.stderr);
+    ensure!(node.loader()?.is_alive(), "the first loader ended");
+    ping(&node.pods[0].netns, node.pods[1].v4()?)?;
+    Ok(())
+}
+
+/// OP-4: a pod's device that somebody deletes is made again and the pod is reached.
+#[test]
+fn a_deleted_pod_device_comes_back() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let cluster = cluster::two_nodes().start()?;
+    let (node, far) = (&cluster.podlane[0], &cluster.podlane[1]);
+    let device = node.host_device(&node.pods[0].name)?;
+    node.netns.ip(&format!("link del {device}"))?;
+    for ip in node.pods[0].ips() {
+        comes_back(&far.pods[0].netns, ip)?;
+        comes_back(&node.pods[1].netns, ip)?;
+    }
+    Ok(())
+}
+
+/// OP-4: the gateway device comes back with its addresses and routes.
+#[test]
+fn a_deleted_gateway_device_comes_back() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let cluster = cluster::two_nodes().start()?;
+    let (node, far) = (&cluster.podlane[0], &cluster.podlane[1]);
+    node.netns.ip("link del podlane0")?;
+    for ip in far.pods[0].ips() {
+        comes_back(&node.netns, ip)?;
+    }
+    for ip in node.pods[0].ips() {
+        comes_back(&node.netns, ip)?;
+        comes_back(&node.pods[1].netns, ip)?;
+    }
+    Ok(())
+}
+
+/// OP-4: an uplink that goes while the loader runs is said to be gone; pods of the node go on; it is used again when it
+/// is back.
+#[test]
+fn a_vanished_uplink_is_used_again() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let mut cluster = cluster::two_nodes().start()?;
+    let node = &mut cluster.podlane[0];
+    node.netns.ip("link del eth0")?;
+    wait::until("the loader to report the uplink as gone", || {
+        let problems = node.state()?["problems"].to_string();
+        Ok(problems.contains("eth0").then_some(()))
+    })?;
+    ping(&node.pods[0].netns, node.pods[1].v4()?)?;
+    ensure!(node.loader()?.is_alive(), "the loader ended");
+    let switch = cluster.switch.as_mut().context("a switch")?;
+    switch.plug(&node.netns, "eth0")?;
+    for address in &node.spec.underlay {
+        wire::add_address(&node.netns, "eth0", *address)?;
+    }
+    let (here, there) = (&cluster.podlane[0], &cluster.podlane[1]);
+    for ip in there.pods[0].ips() {
+        comes_back(&here.pods[0].netns, ip)?;
+    }
+    wait::until("the loader to have no problems", || {
+        Ok(here.state()?["problems"].as_array().is_none_or(Vec::is_empty).then_some(()))
+    })
+}
+
+fn comes_back(from: &Netns, to: std::net::IpAddr) -> Result<()> {
+    wait::until(&format!("{to} to be reached from {}", from.name()), || {
+        let report = Ping { count: 1, ..Ping::default() }.run(from, to)?;
+        Ok((report.received == 1).then_some(()))
+    })
+}
+
+/// Bad input: a pod whose namespace is not there yet waits for it, and nobody else waits for the pod.
+#[test]
+fn a_missing_namespace_is_waited_for() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let mut cluster = cluster::one_node().build()?;
+    let node = &mut cluster.podlane[0];
+    let late = node.config.pods[2].clone();
+    node.config.pods[2].netns = format!("/run/netns/pl{}-late", std::process::id()).into();
+    node.write_config()?;
+    let connected = node.config.pods.split_off(2);
+    node.start_loader()?;
+    ping(&node.pods[0].netns, node.pods[1].v4()?)?;
+    let waiting = node.state()?["waiting"].to_string();
+    ensure!(waiting.contains(&late.name), "{waiting} does not name {}", late.name);
+    let netns = Netns::with_name(&format!("pl{}-late", std::process::id()))?;
+    node.config.pods.extend(connected);
+    node.wait_for_pods()?;
+    for ip in node.pods[2].ips() {
+        ping(&node.pods[0].netns, ip)?;
+    }
+    drop(netns);
+    Ok(())
+}
+
+/// Bad input: pins that a crash has left, of devices that are gone, don't keep a new loader from serving the node.
+#[test]
+fn stale_pins_are_no_obstacle() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let mut cluster = cluster::one_node().start()?;
+    let node = &mut cluster.podlane[0];
+    node.kill()?;
+    for pod in &node.pods {
+        node.netns.ip(&format!("link del {}", node.host_device(&pod.name)?))?;
+    }
+    node.netns.ip("link del podlane0")?;
+    ensure!(node.pins().join("maps").exists() || node.pins().exists(), "no pins were left");
+    node.start_loader()?;
+    for ip in node.pods[1].ips() {
+        traffic::every_kind(&node.pods[0].netns, (&node.pods[1].netns, ip))?;
+    }
+    Ok(())
+}
+
+/// OP-1 in part: maps of another size are made anew under load, and nothing is lost.
+#[test]
+fn maps_of_another_size_lose_nothing() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let mut cluster = cluster::two_nodes().start()?;
+    let conversations = Conversations::start(&cluster)?;
+    for pods in [512, 2048] {
+        let node = &mut cluster.podlane[0];
+        node.stop()?;
+        node.config.maps.insert("pods".to_owned(), pods);
+        node.start()?;
+        conversations.go_on().with_context(|| format!("with room for {pods} pods"))?;
+    }
+    conversations.finish()
+}
+
+/// OP-4: other people's programs on the hooks keep running, before and after ours, through restarts, reloads and the
+/// cleanup, in their order.
+#[test]
+fn other_programs_stay_on_their_hooks() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let stats = foreign::count_runs()?;
+    let mut cluster = cluster::two_nodes().quiet().build()?;
+    let node = &mut cluster.podlane[0];
+    let early = Foreign::attach(&node.netns, "eth0", Direction::Ingress)?;
+    node.netns.run("tc qdisc add dev eth0 clsact")?;
+    for node in &mut cluster.podlane {
+        node.start()?;
+    }
+    let (first, second) = cluster.podlane.split_at_mut(1);
+    let (node, far) = (&mut first[0], &second[0]);
+    let device = node.host_device(&node.pods[0].name)?;
+    let late = Foreign::attach(&node.netns, &device, Direction::Egress)?;
+    let order = |node: &PodlaneNode| -> Result<Vec<usize>> {
+        let on_uplink = foreign::programs(&node.netns, "eth0", Direction::Ingress)?;
+        let on_pod = foreign::programs(&node.netns, &device, Direction::Egress)?;
+        let place =
+            |programs: &[u32], id: u32| programs.iter().position(|at| *at == id).context("a program is gone");
+        Ok(vec![on_uplink.len(), place(&on_uplink, early.id()?)?, on_pod.len(), place(&on_pod, late.id()?)?])
+    };
+    let before = order(node)?;
+    ensure!(before == [2, 0, 2, 1], "{before:?}");
+    for step in ["as attached", "restarted", "reloaded"] {
+        match step {
+            "restarted" => {
+                node.kill()?;
+                node.start_loader()?;
+            }
+            "reloaded" => node.reload()?,
+            _ => {}
+        }
+        let runs = early.runs()?;
+        Ping { count: 10, interval: 2, ..Ping::default() }
+            .must_reach(&far.pods[0].netns, node.pods[0].v4()?.into())?;
+        ensure!(
+            early.runs()? >= runs + 10,
+            "{step}: the program before ours ran {} times",
+            early.runs()? - runs
+        );
+        let runs = late.runs()?;
+        Ping { count: 10, interval: 2, ..Ping::default() }
+            .must_reach(&node.netns, node.pods[0].v4()?.into())?;
+        ensure!(
+            late.runs()? >= runs + 10,
+            "{step}: the program behind ours ran {} times",
+            late.runs()? - runs
+        );
+        ensure!(order(node)? == before, "{step}: {:?} instead of {before:?}", order(node)?);
+    }
+    node.cleanup()?;
+    let left = foreign::programs(&node.netns, "eth0", Direction::Ingress)?;
+    ensure!(left == [early.id()?], "{left:?} after the cleanup");
+    ensure!(node.netns.run("tc qdisc show dev eth0")?.contains("clsact"), "the clsact qdisc is gone");
+    drop(stats);
+    Ok(())
+}
+
+/// Principle 6: the cleanup takes everything away that is Podlane's, and nothing else; twice does no harm.
+#[test]
+fn cleanup_leaves_nothing() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let mut cluster = cluster::two_nodes().build()?;
+    let node = &mut cluster.podlane[0];
+    let facts = |node: &PodlaneNode| -> Result<Vec<String>> {
+        let mut facts = Vec::new();
+        for command in [
+            "ip -br link",
+            "ip -br addr",
+            "ip route",
+            "ip -6 route",
+            "ip rule",
+            "ip neigh show nud permanent",
+        ] {
+            let mut lines: Vec<String> =
+                node.netns.run(command)?.lines().map(|line| line.trim_end().to_owned()).collect();
+            lines.sort();
+            facts.extend(lines);
+        }
+        for pod in &node.pods {
+            facts.push(pod.netns.run("ip -br link")?);
+        }
+        Ok(facts)
+    };
+    let before = facts(node)?;
+    node.start()?;
+    ensure!(
+        node.pins().exists() && node.run_directory().exists(),
+        "nothing is pinned while the node is served"
+    );
+    for round in 1..=2 {
+        let answer = node.cleanup()?;
+        ensure!(answer.code == 0, "cleanup {round} ended with {}: {}", answer.code, answer.stderr);
+        ensure!(!node.pins().exists(), "{} is left", node.pins().display());
+        ensure!(!node.run_directory().exists(), "{} is left", node.run_directory().display());
+        let after = facts(node)?;
+        ensure!(before == after, "before {before:#?}, after {after:#?}");
+    }
+    node.start()?;
+    ping(&node.pods[0].netns, node.pods[1].v4()?)?;
+    Ok(())
+}
+
+/// Bad input: the cleanup of a node whose loader still runs does not pull the dataplane from under it unasked.
+#[test]
+fn cleanup_under_a_running_loader_is_refused() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let mut cluster = cluster::one_node().start()?;
+    let node = &mut cluster.podlane[0];
+    let answer = node.verb(&["cleanup", "--node", &node.spec.name])?;
+    ensure!(answer.code == 1, "cleanup ended with {}: {}{}", answer.code, answer.stdout, answer.stderr);
+    let pid = node.loader()?.pid();
+    ensure!(answer.stderr.contains(&pid.to_string()), "{} does not name pid {pid}", answer.stderr);
+    ping(&node.pods[0].netns, node.pods[1].v4()?)?;
+    Ok(())
+}
+
+/// Reloads under load: pods and peers that stay lose nothing while others come and go.
+#[test]
+fn reloads_disturb_nobody_else() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let mut cluster = cluster::two_nodes().start()?;
+    let conversations = Conversations::start(&cluster)?;
+    let node = &mut cluster.podlane[0];
+    for number in 0..5 {
+        let cidr = format!("10.201.{number}.0/24").parse()?;
+        let mut peer = node.config.peers[0].clone();
+        peer.name = format!("extra-{number}");
+        peer.address = vec![format!("10.240.0.{}", 100 + number).parse()?];
+        peer.pod_cidr = vec![cidr];
+        peer.vtep_mac = format!("02:00:00:00:00:{number:02x}");
+        node.config.peers.push(peer);
+        node.reload()?;
+        conversations.go_on()?;
+    }
+    node.config.peers.truncate(1);
+    node.reload()?;
+    conversations.go_on()?;
+    node.loader()?.signal(Signal::SIGHUP)?;
+    conversations.finish()
+}
