@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::mac::Mac;
+use crate::mac::{self, Mac};
 
 /// Everything that the node should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -36,6 +36,7 @@ pub struct Node {
     /// Devices that carry the underlay.
     pub uplinks: Vec<String>,
     /// MAC of the VTEP, of the gateway device and of the host side of every veth pair.
+    #[serde(serialize_with = "mac::serialize")]
     pub mac: Mac,
     /// Name of the gateway device.
     pub gateway_device: String,
@@ -73,6 +74,7 @@ pub struct Peer {
     /// The one it is reached at: the first of a family that this node has too.
     pub underlay: IpAddr,
     /// MAC of its VTEP: inner destination of what is sent to it.
+    #[serde(serialize_with = "mac::serialize")]
     pub vtep_mac: Mac,
     /// Where its pods have their addresses.
     pub pod_cidrs: Vec<IpNet>,
@@ -241,7 +243,7 @@ impl Pod {
     /// MAC of its own end of the veth pair.
     #[must_use]
     pub fn mac(&self) -> Mac {
-        crate::mac::of_pod(&self.addresses)
+        mac::of_pod(&self.addresses)
     }
 }
 

@@ -51,6 +51,11 @@ pub fn show(mac: Mac) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
+/// Serialises a MAC address as it is printed, for `#[serde(serialize_with)]`.
+pub fn serialize<S: serde::Serializer>(mac: &Mac, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&show(*mac))
+}
+
 /// The VTEP MAC of a node, ours or a peer's, that has these underlay addresses: of its first IPv4 address, else of its
 /// first address. Zero without any.
 #[must_use]

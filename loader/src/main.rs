@@ -1,3 +1,7 @@
 //! The `loader` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    loader::cli::main()
+}

@@ -6,8 +6,20 @@ use std::path::{Path, PathBuf};
 pub const BPFFS: &str = "/sys/fs/bpf";
 /// Under which the nodes have their runtime state.
 pub const RUN: &str = "/run/podlane";
-/// Directory of all nodes' pins in a BPF file system.
-const PINS: &str = "podlane";
+/// Stands for a dot in the name of a node: a BPF file system takes no names with one, and no node's name has a colon.
+const DOT: &str = ":";
+
+/// Directory of all nodes' pins in the BPF file system at `bpffs`.
+#[must_use]
+pub fn all_pins(bpffs: &Path) -> PathBuf {
+    bpffs.join("podlane")
+}
+
+/// Name of the node that has its pins in a directory of this name.
+#[must_use]
+pub fn node_of_pins(directory: &str) -> String {
+    directory.replace(DOT, ".")
+}
 
 /// The paths of one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +33,8 @@ impl NodePaths {
     /// Of the node `node`, whose pins are in the BPF file system at `bpffs`.
     #[must_use]
     pub fn new(bpffs: &Path, node: &str) -> Self {
-        Self { node: node.to_owned(), pins: bpffs.join(PINS).join(node), run: Path::new(RUN).join(node) }
+        let pins = all_pins(bpffs).join(node.replace('.', DOT));
+        Self { node: node.to_owned(), pins, run: Path::new(RUN).join(node) }
     }
 
     /// Name of the node.
@@ -36,7 +49,7 @@ impl NodePaths {
         &self.pins
     }
 
-    /// Pinned maps; may be a symbolic name of the current generation.
+    /// Pinned maps.
     #[must_use]
     pub fn maps(&self) -> PathBuf {
         self.pins.join("maps")
@@ -88,5 +101,19 @@ impl NodePaths {
     #[must_use]
     pub fn state(&self) -> PathBuf {
         self.run.join("state.json")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pins_have_no_dots() {
+        let paths = NodePaths::new(Path::new(BPFFS), "worker-0.example.org");
+        assert_eq!(paths.pins(), Path::new("/sys/fs/bpf/podlane/worker-0:example:org"));
+        assert_eq!(paths.link("from_pod", 7), paths.pins().join("links/from_pod_7"));
+        assert_eq!(paths.state(), Path::new("/run/podlane/worker-0.example.org/state.json"));
+        assert_eq!(node_of_pins("worker-0:example:org"), paths.node());
     }
 }

@@ -1,1 +1,144 @@
 //! The verbs of the `loader` command.
+
+mod check;
+mod node;
+mod output;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use self::{
+    check::CheckArgs,
+    node::{CleanupArgs, CountersArgs, PeersArgs, PodsArgs, StatusArgs},
+    run::RunArgs,
+};
+use crate::config::ConfigError;
+
+/// Exit code of bad usage and of a configuration with errors; clap has the same.
+const USAGE: u8 = 2;
+/// Exit code of everything else that goes wrong.
+const FAILED: u8 = 1;
+/// What sets what is logged.
+const LOG: &str = "PODLANE_LOG";
+
+const EXAMPLES: &str = "\
+Exit codes: 0 done, 1 failed, 2 bad usage or a configuration with errors.
+
+Examples:
+  loader check --config examples/overlay.toml
+  sudo loader run --config examples/overlay.toml
+  sudo loader status
+  sudo loader counters -o json
+  sudo loader cleanup";
+
+/// Podlane's loader: an eBPF dataplane for the pods of a node
+#[derive(Debug, Parser)]
+#[command(name = "loader", version, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Run(RunArgs),
+    Check(CheckArgs),
+    Status(StatusArgs),
+    Counters(CountersArgs),
+    Pods(PodsArgs),
+    Peers(PeersArgs),
+    Cleanup(CleanupArgs),
+}
+
+/// The whole command: reads the arguments, does what they say, and tells what went wrong.
+#[must_use]
+pub fn main() -> ExitCode {
+    let Cli { verb } = Cli::parse();
+    env_logger::Builder::new().filter_level(log::LevelFilter::Info).parse_env(LOG).init();
+    match verb.run() {
+        Ok(code) => code,
+        Err(error) => {
+            let (text, code) = explain(&error);
+            eprintln!("{text}");
+            code.into()
+        }
+    }
+}
+
+/// What to say of an error, and the exit code. A configuration with errors has its own lines; any other error is one,
+/// with its causes.
+fn explain(error: &anyhow::Error) -> (String, u8) {
+    match error.downcast_ref::<ConfigError>() {
+        Some(error) => (error.to_string(), USAGE),
+        None => (format!("error: {error:#}"), FAILED),
+    }
+}
+
+impl Verb {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Run(args) => args.run()?,
+            Self::Check(args) => return args.run(),
+            Self::Status(args) => args.run()?,
+            Self::Counters(args) => args.run()?,
+            Self::Pods(args) => args.run()?,
+            Self::Peers(args) => args.run()?,
+            Self::Cleanup(args) => args.run()?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn errors_have_their_exit_codes() {
+        let config = crate::config::load("/nowhere/x.toml".as_ref()).unwrap_err();
+        let (text, code) = explain(&anyhow::Error::from(config).context("reload"));
+        assert!(
+            text.starts_with("cannot read the configuration /nowhere/x.toml") && code == 2,
+            "{text} {code}"
+        );
+        let failed = anyhow::anyhow!("EPERM").context("open map");
+        assert_eq!(explain(&failed), ("error: open map: EPERM".to_owned(), 1));
+    }
+
+    #[test]
+    fn every_verb_has_examples() {
+        for verb in Cli::command().get_subcommands() {
+            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Examples:"), "{}", verb.get_name());
+        }
+    }
+
+    #[test]
+    fn verbs_take_what_the_manual_says() {
+        for line in [
+            "loader run --config node.toml",
+            "loader run -c node.toml --object podlane-trace.o --bpffs /sys/fs/bpf",
+            "loader check --config node.toml -o json",
+            "loader status --node worker-0",
+            "loader counters --all -o table",
+            "loader pods -n worker-0 -o json",
+            "loader peers",
+            "loader cleanup --node worker-0",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
+        }
+        for line in ["loader", "loader run", "loader check", "loader status -o yaml", "loader reload"] {
+            let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+}

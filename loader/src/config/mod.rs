@@ -50,11 +50,15 @@ pub fn parse(file: &str, text: &str) -> Result<Desired, Invalid> {
     }
 }
 
-/// The parser's message, with the key where it is about one.
+/// The parser's message, made plainer where it is about what people get wrong most.
 fn syntax_message(fault: &toml::de::Error, text: &str) -> String {
     let message = fault.message();
-    match fault.span().and_then(|span| text.get(span)) {
-        Some(key) if message == "duplicate key" => format!("duplicate key \"{key}\""),
+    let at = fault.span().and_then(|span| text.get(span)).unwrap_or_default();
+    match message {
+        "duplicate key" => format!("duplicate key \"{at}\""),
+        _ if message.starts_with("string values must be quoted") && at.trim().is_empty() => {
+            "no value".to_owned()
+        }
         _ => message.to_owned(),
     }
 }

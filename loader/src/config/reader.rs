@@ -2,7 +2,7 @@
 
 use toml::{
     Spanned,
-    de::{DeTable, DeValue},
+    de::{DeString, DeTable, DeValue},
 };
 
 use super::{
@@ -47,11 +47,22 @@ impl<'a> Section<'a> {
 
     fn open(errors: &'a Errors<'a>, entries: &'a DeTable<'a>, schema: &'static Table, place: Place) -> Self {
         let section = Self { errors, entries, schema, place };
-        for key in entries.keys().filter(|key| !schema.keys.contains(&key.get_ref().as_ref())) {
+        for key in section.unknown_keys() {
             let place = Place { key: section.path(key.get_ref()), span: key.span() };
             errors.wrong(&place, section.unknown(key.get_ref()));
         }
         section
+    }
+
+    fn unknown_keys(&self) -> impl Iterator<Item = &'a Spanned<DeString<'a>>> {
+        let keys = self.schema.keys;
+        self.entries.keys().filter(move |key| !keys.contains(&key.get_ref().as_ref()))
+    }
+
+    /// Whether an unknown key was meant to be this one, which then isn't missing as well.
+    fn is_misspelt(&self, key: &str) -> bool {
+        self.unknown_keys()
+            .any(|unknown| nearest(unknown.get_ref(), self.schema.keys.iter().copied()) == Some(key))
     }
 
     /// What to say of a key that is not known here: the nearest one, the table it belongs to, or all there are.
@@ -91,7 +102,9 @@ impl<'a> Section<'a> {
 
     fn missing(&self, key: &str) -> Place {
         let place = Place { key: self.path(key), span: self.place.span.clone() };
-        self.errors.missing(&place, "missing");
+        if !self.is_misspelt(key) {
+            self.errors.missing(&place, "missing");
+        }
         place
     }
 
@@ -120,7 +133,7 @@ impl<'a> Section<'a> {
     /// The values of the list `key`; none if it isn't there.
     pub(super) fn list<T>(&self, key: &str, read: impl Fn(&DeValue<'_>) -> Result<T, Fault>) -> List<T> {
         let Some((place, value)) = self.get(key) else {
-            return List { place: self.place.clone(), items: Vec::new(), complete: true };
+            return List { place: self.place.clone(), items: Vec::new(), complete: !self.is_misspelt(key) };
         };
         let DeValue::Array(values) = value else {
             let hint = if value.is_str() { "; put it in [ ]" } else { "" };
@@ -171,7 +184,7 @@ impl<'a> Section<'a> {
 
     /// The table `[name]`, which must be there.
     pub(super) fn required_table(&self, schema: &'static Table) -> Option<Self> {
-        if self.get(schema.name).is_none() {
+        if self.get(schema.name).is_none() && !self.is_misspelt(schema.name) {
             self.errors.missing(
                 &Place { key: schema.name.to_owned(), span: self.place.span.clone() },
                 format!("missing; give a table [{}]", schema.name),

@@ -1,0 +1,195 @@
+//! What the node is, what is attached where, and how full the maps are.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::Context as _;
+use aya::programs::links::{FdLink, PinnedLink};
+use common::maps::name;
+use nix::net::if_::if_indextoname;
+
+use super::{pinned, running};
+use crate::{
+    mac,
+    paths::NodePaths,
+    report::{Attached, LoaderStatus, MapUse, NodeFacts, Pins, StatusReport},
+    state::State,
+};
+
+/// All of it, as far as it is there.
+pub fn status(paths: &NodePaths) -> anyhow::Result<StatusReport> {
+    let state = State::read(&paths.state())?;
+    let kernel =
+        fs::read_to_string("/proc/sys/kernel/osrelease").context("read /proc/sys/kernel/osrelease")?;
+    Ok(StatusReport {
+        node: paths.node().to_owned(),
+        time: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        kernel: kernel.trim().to_owned(),
+        loader: loader(paths, state.as_ref()),
+        facts: state.as_ref().map(facts),
+        problems: state.iter().flat_map(|state| state.problems.clone()).collect(),
+        attached: attached(paths, state.as_ref())?,
+        maps: maps(paths)?,
+        pins: Pins {
+            directory: paths.pins().to_owned(),
+            maps: names(&paths.maps()).len(),
+            programs: names(&paths.programs()).len(),
+            links: names(&paths.links()).len(),
+        },
+        last_reload: state.and_then(|state| state.last_reload),
+    })
+}
+
+fn loader(paths: &NodePaths, state: Option<&State>) -> LoaderStatus {
+    let holder = running::holder(paths);
+    // What the state says of a process is about this one only if it is this one's.
+    let state = state.filter(|state| holder.is_none_or(|pid| pid == state.pid));
+    LoaderStatus {
+        running: holder.is_some(),
+        pid: holder.or_else(|| running::last_holder(paths)),
+        version: state.map(|state| state.version.clone()),
+        started: state.map(|state| state.started),
+    }
+}
+
+fn facts(state: &State) -> NodeFacts {
+    NodeFacts {
+        mac: mac::show(state.mac),
+        underlay: [state.underlay4.map(Into::into), state.underlay6.map(Into::into)]
+            .into_iter()
+            .flatten()
+            .collect(),
+        uplinks: state.uplinks.clone(),
+        gateway_device: state.gateway_device.clone(),
+        gateways: [state.gateway4.map(Into::into), state.gateway6.map(Into::into)]
+            .into_iter()
+            .flatten()
+            .collect(),
+        vni: state.vni,
+        port: state.port,
+        mtu: state.mtu,
+        netns: state.netns,
+        pods: state.pods.len(),
+        waiting: state.waiting.len(),
+        peers: state.peers.len(),
+    }
+}
+
+/// Names of what is in a directory, sorted; none without one.
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut names: Vec<_> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    names
+}
+
+fn maps(paths: &NodePaths) -> anyhow::Result<Vec<MapUse>> {
+    let pinned = names(&paths.maps());
+    let maps = name::ALL.into_iter().filter(|map| pinned.iter().any(|pin| pin == map));
+    maps.map(|map| {
+        let info = pinned::data(paths, map)?
+            .info()
+            .with_context(|| format!("BPF_OBJ_GET_INFO_BY_FD of map {map}"))?;
+        let kind =
+            info.map_type().map_or_else(|_| "unknown".to_owned(), |kind| kind_name(&format!("{kind:?}")));
+        // Of another version's map the entries can't be counted, and the rest is still worth showing.
+        let entries = pinned::entries(paths, map).unwrap_or_default();
+        Ok(MapUse { name: map.to_owned(), id: info.id(), kind, entries, capacity: info.max_entries() })
+    })
+    .collect()
+}
+
+/// `percpu_array` of `PerCpuArray`, as `bpftool` calls it.
+fn kind_name(kind: &str) -> String {
+    let kind = kind.replace("PerCpu", "Percpu");
+    let mut name = String::new();
+    for letter in kind.chars() {
+        if letter.is_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.extend(letter.to_lowercase());
+    }
+    name
+}
+
+fn attached(paths: &NodePaths, state: Option<&State>) -> anyhow::Result<Vec<Attached>> {
+    let devices = Devices::new(state);
+    let mut attached = Vec::new();
+    for name in names(&paths.links()) {
+        let Some((program, ifindex)) = program_and_device(&name) else { continue };
+        let path = paths.links().join(&name);
+        let link = match PinnedLink::from_pin(&path) {
+            Ok(link) => FdLink::from(link),
+            // Gone since the directory was read.
+            Err(_) if !path.exists() => continue,
+            Err(error) => return Err(error).with_context(|| format!("open link {}", path.display())),
+        };
+        let info =
+            link.info().with_context(|| format!("BPF_OBJ_GET_INFO_BY_FD of link {}", path.display()))?;
+        attached.push(Attached {
+            program: program.to_owned(),
+            device: devices.name(ifindex),
+            ifindex,
+            link_id: info.id(),
+            program_id: info.program_id(),
+        });
+    }
+    attached.sort_by(|a, b| (a.ifindex, &a.program).cmp(&(b.ifindex, &b.program)));
+    Ok(attached)
+}
+
+/// The parts of a pinned link's name, `from_pod_7`; `None` of a link that is about to take another one's place.
+fn program_and_device(name: &str) -> Option<(&str, u32)> {
+    let (program, ifindex) = name.rsplit_once('_')?;
+    Some((program, ifindex.parse().ok()?))
+}
+
+/// Names of the node's devices.
+struct Devices<'a> {
+    state: Option<&'a State>,
+    /// Whether the node's network namespace is the one that we are in.
+    here: bool,
+}
+
+impl<'a> Devices<'a> {
+    fn new(state: Option<&'a State>) -> Self {
+        let netns = fs::metadata("/proc/self/ns/net").map(|netns| netns.ino()).ok();
+        Self { state, here: netns.is_some() && netns == state.map(|state| state.netns) }
+    }
+
+    fn name(&self, ifindex: u32) -> Option<String> {
+        if self.here {
+            return if_indextoname(ifindex).ok()?.into_string().ok();
+        }
+        let pod = self.state?.pods.iter().find(|pod| pod.ifindex == ifindex)?;
+        Some(pod.host_device.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_links() {
+        assert_eq!(program_and_device("from_pod_7"), Some(("from_pod", 7)));
+        assert_eq!(program_and_device("from_pod_7_next"), None);
+        assert_eq!(program_and_device("stray"), None);
+    }
+
+    #[test]
+    fn kinds_as_bpftool_has_them() {
+        for (kind, name) in [
+            ("Hash", "hash"),
+            ("PerCpuArray", "percpu_array"),
+            ("PerCpuHash", "percpu_hash"),
+            ("LpmTrie", "lpm_trie"),
+        ] {
+            assert_eq!(kind_name(kind), name);
+        }
+    }
+}
