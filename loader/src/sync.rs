@@ -14,7 +14,7 @@ pub mod slots;
 mod memory;
 
 pub use self::{
-    apply::{MapOps, SyncError, Tables, Written, apply},
+    apply::{MapOps, SyncError, Tables, Written, apply, check_room},
     contents::{Contents, Facts, PodFacts, Prefix, contents},
     slots::{Slots, SlotsError},
 };

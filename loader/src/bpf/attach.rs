@@ -25,11 +25,10 @@ impl Programs {
             return Ok(false);
         }
         if let Some(link) = link {
-            match adopt(program, hook, device, link) {
-                Ok(true) => return Ok(true),
-                Ok(false) => log::info!("link {} was of another device; attaching anew", pin.display()),
-                Err(error) => log::info!("link {} can't be adopted ({error}); attaching anew", pin.display()),
+            if adopt(program, hook, device, link).map_err(failed)? {
+                return Ok(true);
             }
+            log::info!("link {} was of another device; attaching anew", pin.display());
             pins::remove(&pin)?;
         }
         let order = TcAttachOptions::TcxOrder(LinkOrder::default());
@@ -60,16 +59,21 @@ pub fn prune_links(paths: &NodePaths, keep: &BTreeSet<(&'static str, u32)>) -> R
     Ok(pruned)
 }
 
-/// Puts the program into a link that is there. False if the link turns out to be of another device: an index is used again
-/// once its device is gone, and in another namespace at any time.
+/// Puts the program into a link that is there. False if the link is of no use: of a device that is gone, or of another
+/// one, since an index is used again once its device is gone, and in another namespace at any time.
 fn adopt(
     program: &mut SchedClassifier,
     hook: Hook,
     device: &Link,
     link: PinnedLink,
 ) -> Result<bool, ProgramError> {
-    let link = SchedClassifierLink::try_from(FdLink::from(link)).map_err(invalid)?;
-    let attached = program.attach_to_link(link)?;
+    let Ok(link) = SchedClassifierLink::try_from(FdLink::from(link)) else { return Ok(false) };
+    let attached = match program.attach_to_link(link) {
+        Err(ProgramError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOLINK) => {
+            return Ok(false);
+        }
+        outcome => outcome?,
+    };
     // The pin holds the link; this descriptor of it may go.
     drop(fd_link(program, attached)?);
     runs_on(program, hook, device)

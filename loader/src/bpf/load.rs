@@ -58,6 +58,7 @@ pub struct Programs {
     capacities: Capacities,
     /// Maps that take the place of pinned ones when the programs are committed.
     replaced: Vec<&'static str>,
+    committed: bool,
 }
 
 /// Loads the programs; nothing that is attached changes.
@@ -85,7 +86,7 @@ pub fn load(request: Request<'_>) -> Result<Programs, BpfError> {
     let pod_traffic = take(&mut ebpf, name::POD_TRAFFIC)?;
     let peer_traffic = take(&mut ebpf, name::PEER_TRAFFIC)?;
     let paths = paths.clone();
-    Ok(Programs { ebpf, paths, tables, pod_traffic, peer_traffic, trace, node, capacities, replaced })
+    Ok(Programs { ebpf, paths, tables, pod_traffic, peer_traffic, trace, node, capacities, replaced, committed: false })
 }
 
 impl Programs {
@@ -113,6 +114,9 @@ impl Programs {
     /// Pins the programs, and lets new maps take the place of the pinned ones: to be called when every link has the new
     /// programs.
     pub fn commit(&mut self) -> Result<(), BpfError> {
+        if self.committed {
+            return Ok(());
+        }
         for hook in Hook::ALL {
             let pin = self.paths.program(hook.name());
             let next = pins::next(&pin);
@@ -128,6 +132,7 @@ impl Programs {
         for map in self.replaced.drain(..) {
             pins::advance(&self.paths.map(map))?;
         }
+        self.committed = true;
         Ok(())
     }
 }

@@ -192,24 +192,28 @@ impl Reconciler {
 
     fn fill_maps(&mut self, desired: &Desired, devices: &Devices) -> anyhow::Result<()> {
         let Some(programs) = &mut self.programs else { return Ok(()) };
+        // Of copies, so that a state that can't be reached changes nobody's counters.
+        let (mut pod_slots, mut peer_slots) = (self.pod_slots.clone(), self.peer_slots.clone());
         let capacities = &desired.capacities;
         let pods = desired.pods.iter().map(|pod| pod.name.as_str());
+        let fresh_pods = pod_slots.assign(pods, capacities.pods).context("pods (`pods` in [maps])")?;
         let peers = desired.peers.iter().map(|peer| peer.name.as_str());
-        let fresh = self.pod_slots.assign(pods, capacities.pods).context("pods (`pods` in [maps])")?;
-        fresh.into_iter().try_for_each(|slot| programs.reset_pod(slot))?;
-        let fresh = self.peer_slots.assign(peers, capacities.peers).context("peers (`peers` in [maps])")?;
-        fresh.into_iter().try_for_each(|slot| programs.reset_peer(slot))?;
-
+        let fresh_peers = peer_slots.assign(peers, capacities.peers).context("peers (`peers` in [maps])")?;
         let contents: Contents = sync::contents(
             desired,
             &Facts {
                 pods: &devices.pods.facts(),
-                pod_slots: &self.pod_slots,
-                peer_slots: &self.peer_slots,
+                pod_slots: &pod_slots,
+                peer_slots: &peer_slots,
                 overlay_mtu: devices.overlay_mtu,
                 uplink_mtu: devices.uplink_mtu,
             },
         );
+        sync::check_room(&programs.tables, &contents)?;
+
+        (self.pod_slots, self.peer_slots) = (pod_slots, peer_slots);
+        fresh_pods.into_iter().try_for_each(|slot| programs.reset_pod(slot))?;
+        fresh_peers.into_iter().try_for_each(|slot| programs.reset_peer(slot))?;
         let written = sync::apply(&mut programs.tables, &contents)?;
         if written != sync::Written::default() {
             log::info!("maps: {} entries written, {} removed", written.inserted, written.removed);

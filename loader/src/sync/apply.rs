@@ -75,6 +75,7 @@ pub struct Written {
 
 /// Brings every map to `wanted`; writes nothing at all if one has no room for it.
 pub fn apply(tables: &mut Tables, wanted: &Contents) -> Result<Written, SyncError> {
+    check_room(tables, wanted)?;
     let mut steps: [Box<dyn Step + '_>; 8] = [
         step(&mut *tables.sources4, &wanted.sources4)?,
         step(&mut *tables.sources6, &wanted.sources6)?,
@@ -93,6 +94,26 @@ pub fn apply(tables: &mut Tables, wanted: &Contents) -> Result<Written, SyncErro
         step.remove(&mut written)?;
     }
     Ok(written)
+}
+
+/// Whether every map has room for `wanted`.
+pub fn check_room(tables: &Tables, wanted: &Contents) -> Result<(), SyncError> {
+    room(&*tables.sources4, &wanted.sources4)?;
+    room(&*tables.sources6, &wanted.sources6)?;
+    room(&*tables.pods4, &wanted.pods4)?;
+    room(&*tables.pods6, &wanted.pods6)?;
+    room(&*tables.vteps4, &wanted.vteps4)?;
+    room(&*tables.vteps6, &wanted.vteps6)?;
+    room(&*tables.routes4, &wanted.routes4)?;
+    room(&*tables.routes6, &wanted.routes6)
+}
+
+fn room<K, V>(map: &dyn MapOps<K, V>, wanted: &BTreeMap<K, V>) -> Result<(), SyncError> {
+    let (name, capacity, wanted) = (map.name(), map.capacity(), wanted.len());
+    if wanted <= usize::try_from(capacity).unwrap_or(usize::MAX) {
+        return Ok(());
+    }
+    Err(SyncError::Full { map: name, capacity, wanted, key: capacity_key(name) })
 }
 
 /// The `[maps]` key that a map's size comes from.
@@ -130,13 +151,8 @@ where
     K: Ord + Copy + 'a,
     V: PartialEq + Copy + 'a,
 {
-    let name = map.name();
-    let capacity = map.capacity();
-    let limit = usize::try_from(capacity).unwrap_or(usize::MAX);
-    if wanted.len() > limit {
-        return Err(SyncError::Full { map: name, capacity, wanted: wanted.len(), key: capacity_key(name) });
-    }
-    let current = map.list().map_err(refused("bpf(BPF_MAP_LOOKUP_ELEM)", name))?;
+    let limit = usize::try_from(map.capacity()).unwrap_or(usize::MAX);
+    let current = map.list().map_err(refused("bpf(BPF_MAP_LOOKUP_ELEM)", map.name()))?;
     let differs = |(key, value): &(&K, &V)| current.get(*key) != Some(*value);
     let added = wanted.iter().filter(differs).map(|(key, value)| (*key, *value)).collect();
     let stale = current.keys().filter(|key| !wanted.contains_key(*key)).copied().collect();
