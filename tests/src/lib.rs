@@ -23,6 +23,7 @@ pub mod cluster;
 pub mod command;
 pub mod config;
 pub mod counters;
+pub mod demo;
 pub mod foreign;
 pub mod frame;
 pub mod kernel_node;

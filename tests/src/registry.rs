@@ -120,14 +120,25 @@ pub fn clean(all: bool) -> Result<Vec<String>> {
         if is_alive(&directory) || (kept && !all) {
             continue;
         }
-        for kind in Kind::ALL {
-            for name in names(&directory.join(kind.directory())) {
-                remove(kind, &name);
-                removed.push(format!("{} {name}", kind.directory()));
-            }
-        }
-        fs::remove_dir_all(&directory).with_context(|| format!("remove {}", directory.display()))?;
+        removed.extend(clean_directory(&directory)?);
     }
+    Ok(removed)
+}
+
+/// Removes what this process has made, at once and whoever still holds it: for the last moment of a process.
+pub fn clean_own() -> Result<()> {
+    clean_directory(own_directory()?).map(drop)
+}
+
+fn clean_directory(directory: &Path) -> Result<Vec<String>> {
+    let mut removed = Vec::new();
+    for kind in Kind::ALL {
+        for name in names(&directory.join(kind.directory())) {
+            remove(kind, &name);
+            removed.push(format!("{} {name}", kind.directory()));
+        }
+    }
+    fs::remove_dir_all(directory).with_context(|| format!("remove {}", directory.display()))?;
     Ok(removed)
 }
 
