@@ -9,11 +9,13 @@
 //! | [`events`] | what wakes the loop: signals, the file, links, mounts |
 //! | [`cleanup`](mod@cleanup) | takes everything away |
 //! | [`lock`], [`notify`] | one loader per node; the service manager told |
+//! | [`message`] | errors as one line |
 
 mod cleanup;
 mod daemon;
 mod events;
 mod lock;
+mod message;
 mod notify;
 mod reconcile;
 mod watch;
@@ -41,6 +43,10 @@ pub struct RunOptions {
 /// Brings the node to the state that the configuration asks for and keeps it there until told to stop; the dataplane stays
 /// when the loader goes.
 pub fn run(options: &RunOptions) -> anyhow::Result<()> {
+    run_until_told(options).map_err(message::plain)
+}
+
+fn run_until_told(options: &RunOptions) -> anyhow::Result<()> {
     // Errors of the file come first; then what is loaded is what is watched.
     config::load(&options.config)?;
     let events = Events::open(&options.config)?;

@@ -5,7 +5,7 @@ use std::fs;
 
 use anyhow::Context as _;
 
-use super::NodeLock;
+use super::{NodeLock, message::one_line};
 use crate::{
     bpf,
     device::{self, DeviceError, Netns, Owner},
@@ -25,7 +25,7 @@ pub fn cleanup(paths: &NodePaths) -> anyhow::Result<()> {
     let devices = match remove_devices(paths.node()) {
         Ok(devices) => devices,
         Err(error) => {
-            errors.push(format!("{error:#}"));
+            errors.push(one_line(error.as_ref()));
             Vec::new()
         }
     };

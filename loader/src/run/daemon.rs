@@ -11,6 +11,7 @@ use std::{
 
 use super::{
     events::{Events, Happened},
+    message::one_line,
     notify,
     reconcile::{Outcome, Reconciler, RememberedSlots},
 };
@@ -109,7 +110,7 @@ impl Daemon {
                 None
             }
             Err(error) => {
-                let text = format!("{error:#}");
+                let text = one_line(error.as_ref());
                 log::error!("not reloaded, the node stays as it was: {text}");
                 Some(text)
             }
@@ -144,7 +145,7 @@ impl Daemon {
         match self.reconciler.reconcile(&self.desired, &self.remembered) {
             Ok(outcome) => self.record(outcome),
             Err(error) => {
-                let text = format!("{error:#}");
+                let text = one_line(error.as_ref());
                 if self.failure.as_ref() != Some(&text) {
                     log::error!("{text}; trying again every {} s", RETRY.as_secs());
                 }
