@@ -6,7 +6,7 @@ use crate::{
     counters::Reason,
     packet::Packet,
     tables::Dataplane,
-    verdict::{Action, Verdict},
+    verdict::{Action, act, drop},
     wire::{ETH_LEN, Eth, ether_type},
 };
 
@@ -20,13 +20,13 @@ const ETHERNET_IPV4: [u8; 6] = [0, 1, 8, 0, 6, 4];
 /// A pod has its address as a /32: it asks for nobody but the gateway. An announcement (sender and target the same) or a
 /// probe for the gateway's address (sender zero) is not a request for it.
 #[inline(always)]
-pub fn answer<D: Dataplane>(packet: &mut D) -> Verdict {
-    let mac = packet.node().mac();
-    let gateway = packet.node().gateway4();
+pub fn answer<D: Dataplane>(packet: &mut D) -> D::Done {
+    let mac = packet.node().mac;
+    let gateway = packet.node().gateway4;
     let ifindex = packet.ifindex();
     match turn_round(packet, mac, gateway) {
-        Ok(()) => Verdict::new(Reason::ArpReply, Action::Pod { ifindex }),
-        Err(reason) => Verdict::drop(reason),
+        Ok(()) => act(packet, Reason::ArpReply, Action::Pod { ifindex }),
+        Err(reason) => drop(packet, reason),
     }
 }
 

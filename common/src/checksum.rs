@@ -1,24 +1,31 @@
 //! The internet checksum (RFC 1071) and its incremental update (RFC 1624).
 //!
-//! Sums are taken over big-endian 16-bit words and kept unfolded in a `u32`, which holds those of 64 KB.
+//! A one's complement sum comes out the same in either byte order, its bytes swapped (RFC 1071, section 2 (B)). So sums are
+//! taken over 16-bit words as they lie in memory, without swapping, and kept unfolded in a `u32`, which holds those of 64 KB.
 
 use crate::packet::Packet;
 
-/// Folds a sum to the value that goes into a header, network byte order.
+/// A word of a sum.
+#[inline(always)]
+#[must_use]
+pub fn word(bytes: [u8; 2]) -> u32 {
+    u32::from(u16::from_ne_bytes(bytes))
+}
+
+/// Two words of a sum, as they lie in memory.
+#[inline(always)]
+#[must_use]
+pub const fn words(pair: u32) -> u32 {
+    (pair & 0xffff) + (pair >> 16)
+}
+
+/// Folds a sum to the value that goes into a header.
 #[inline(always)]
 #[must_use]
 pub fn finish(sum: u32) -> [u8; 2] {
-    (!fold(sum)).to_be_bytes()
-}
-
-/// Folds a sum to 16 bits.
-#[inline(always)]
-#[must_use]
-pub fn fold(sum: u32) -> u16 {
-    let once = (sum & 0xffff) + (sum >> 16);
-    let twice = (once & 0xffff) + (once >> 16);
+    let once = words(sum);
     // Cannot exceed 16 bits after two folds of 32.
-    (twice & 0xffff) as u16
+    (!(words(once) as u16)).to_ne_bytes()
 }
 
 /// Sum of an even number of bytes.
@@ -29,7 +36,7 @@ pub fn sum<const N: usize>(bytes: &[u8; N]) -> u32 {
     let mut sum = 0;
     let mut at = 0;
     while at < N {
-        sum += u32::from(u16::from_be_bytes([bytes[at], bytes[at + 1]]));
+        sum += word([bytes[at], bytes[at + 1]]);
         at += 2;
     }
     sum
@@ -38,27 +45,29 @@ pub fn sum<const N: usize>(bytes: &[u8; N]) -> u32 {
 /// Header checksum after one 16-bit word of what it covers went from `old` to `new` (RFC 1624, equation 3).
 #[inline(always)]
 #[must_use]
-pub fn update(check: [u8; 2], old: u16, new: u16) -> [u8; 2] {
-    finish(u32::from(!u16::from_be_bytes(check)) + u32::from(!old) + u32::from(new))
+pub fn update(check: [u8; 2], old: [u8; 2], new: [u8; 2]) -> [u8; 2] {
+    finish((word(check) ^ 0xffff) + (word(old) ^ 0xffff) + word(new))
 }
 
 /// Sum of a packet's bytes from `offset` to its end, `2 * WORDS` bytes at most; an odd last byte is padded with zero.
-#[inline(always)]
+///
+/// A function of its own in the program too: it is long, rarely run, and needs no packet pointer of its caller's.
+#[inline(never)]
 #[must_use]
 pub fn sum_tail<P: Packet, const WORDS: usize>(packet: &P, offset: usize) -> u32 {
     let mut sum = 0;
-    let mut word = 0;
-    while word < WORDS {
-        let at = offset + 2 * word;
+    let mut index = 0;
+    while index < WORDS {
+        let at = offset + 2 * index;
         if let Some(bytes) = packet.at::<[u8; 2]>(at) {
-            sum += u32::from(u16::from_be_bytes(*bytes));
+            sum += word(*bytes);
         } else {
             if let Some(last) = packet.at::<u8>(at) {
-                sum += u32::from(*last) << 8;
+                sum += word([*last, 0]);
             }
             break;
         }
-        word += 1;
+        index += 1;
     }
     sum
 }
@@ -90,12 +99,12 @@ mod tests {
         }
 
         #[test]
-        fn an_update_is_a_new_sum(mut bytes in any::<[u8; 20]>(), word in 0_usize..9, value in any::<u16>()) {
+        fn an_update_is_a_new_sum(mut bytes in any::<[u8; 20]>(), word in 0_usize..9, value in any::<[u8; 2]>()) {
             // The checksum is the last word; another one changes.
             bytes[18..].fill(0);
             let check = reference(&bytes).to_be_bytes();
-            let old = u16::from_be_bytes([bytes[2 * word], bytes[2 * word + 1]]);
-            bytes[2 * word..2 * word + 2].copy_from_slice(&value.to_be_bytes());
+            let old = [bytes[2 * word], bytes[2 * word + 1]];
+            bytes[2 * word..2 * word + 2].copy_from_slice(&value);
             let updated = update(check, old, value);
             bytes[18..].copy_from_slice(&updated);
             // All ones and all zeros are the same number to a receiver: it only asks whether the sum comes to zero.

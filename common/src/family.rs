@@ -8,8 +8,7 @@ use bytemuck::Pod;
 pub use self::{v4::V4, v6::V6};
 use crate::{
     counters::Reason,
-    flow,
-    icmp,
+    flow, icmp,
     node::Node,
     packet::Packet,
     wire::{Ports, Wire, protocol},
@@ -17,7 +16,7 @@ use crate::{
 
 /// An address family.
 pub trait Family: Copy + Sized + 'static {
-    /// An address, network byte order.
+    /// An address, as it lies in a packet, in as few machine words as hold it: byte arrays would be taken apart.
     type Addr: Copy + PartialEq + Pod;
     /// The fixed part of the IP header.
     type Header: Wire;
@@ -31,12 +30,9 @@ pub trait Family: Copy + Sized + 'static {
     /// Protocol number of the family's ICMP.
     const ICMP: u8;
 
-    /// Reads the header at `offset` and finds what is behind it.
-    ///
-    /// # Errors
-    ///
-    /// [`Reason::Malformed`] if a header contradicts itself or the packet's length.
-    fn parse<P: Packet>(packet: &P, offset: usize) -> Result<Ip<Self>, Reason>;
+    /// Reads the header at `offset` and finds what is behind it. `None` if a header contradicts itself or the packet's
+    /// length: [`Reason::Malformed`].
+    fn parse<P: Packet>(packet: &P, offset: usize) -> Option<Ip<Self>>;
 
     /// Takes one hop off the header at `offset`.
     ///
@@ -48,23 +44,23 @@ pub trait Family: Copy + Sized + 'static {
     /// Writes the type of service of the header at `offset`.
     fn set_tos<P: Packet>(packet: &mut P, offset: usize, tos: u8);
 
-    /// A header of our own: no options, TTL 64, never to be refused for its size by a router (no DF), identification 0.
-    fn header(from: Self::Addr, to: Self::Addr, protocol: u8, tos: u8, payload: usize) -> Self::Header;
+    /// Writes a header of our own: no options, never to be refused for its size by a router (no DF), identification 0.
+    fn write(header: &mut Self::Header, fields: &Fields<Self>);
 
     /// Type and code of an ICMP error, and the four bytes after its checksum.
     fn icmp(error: icmp::Error) -> (u8, u8, [u8; 4]);
 
     /// What an ICMP message of that length between two addresses starts its checksum with.
-    fn icmp_seed(from: &Self::Addr, to: &Self::Addr, length: usize) -> u32;
+    fn icmp_seed(from: Self::Addr, to: Self::Addr, length: usize) -> u32;
 
     /// Whether an ICMP message of that type is an error, which must not be answered with another.
     fn is_icmp_error(icmp_type: u8) -> bool;
 
     /// Whether more than one node is meant.
-    fn is_multicast(address: &Self::Addr) -> bool;
+    fn is_multicast(address: Self::Addr) -> bool;
 
     /// An address as one word, for hashing.
-    fn fold(address: &Self::Addr) -> u32;
+    fn fold(address: Self::Addr) -> u32;
 
     /// An address of this family out of a [`Route`](crate::maps::Route).
     fn from_route(underlay: &[u8; 16]) -> Self::Addr;
@@ -76,9 +72,33 @@ pub trait Family: Copy + Sized + 'static {
     fn gateway(node: &Node) -> Self::Addr;
 }
 
+/// What a header of our own has to be told.
+pub struct Fields<F: Family> {
+    /// Source.
+    pub src: F::Addr,
+    /// Destination.
+    pub dst: F::Addr,
+    /// Protocol of the payload.
+    pub protocol: u8,
+    /// Type of service, or traffic class.
+    pub tos: u8,
+    /// Hops that it may take.
+    pub ttl: u8,
+    /// Length of the payload, in bytes.
+    pub payload: usize,
+}
+
 /// What an IP header says.
+///
+/// In an order and an alignment in which any part that is copied is copied in aligned words: the verifier takes no other
+/// accesses to the stack.
+#[repr(C, align(8))]
 #[derive(Clone, Copy)]
 pub struct Ip<F: Family> {
+    /// Where the payload starts, in bytes from the start of the packet.
+    pub payload: usize,
+    /// Length from the IP header on, in bytes.
+    pub len: usize,
     /// Source.
     pub src: F::Addr,
     /// Destination.
@@ -87,10 +107,6 @@ pub struct Ip<F: Family> {
     pub protocol: u8,
     /// Type of service, or traffic class.
     pub tos: u8,
-    /// Length from the IP header on, in bytes.
-    pub len: usize,
-    /// Where the payload starts, in bytes from the start of the packet.
-    pub payload: usize,
     /// Whether it is a fragment.
     pub fragment: Fragment,
     /// Whether a router may fragment it.
@@ -98,6 +114,7 @@ pub struct Ip<F: Family> {
 }
 
 /// Whether a packet is part of a larger one.
+#[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fragment {
     /// It is whole.
@@ -116,12 +133,12 @@ impl<F: Family> Ip<F> {
             (Fragment::No, true) => packet.at::<Ports>(self.payload).copied().unwrap_or_default(),
             _ => Ports::default(),
         };
-        flow::hash(F::fold(&self.src), F::fold(&self.dst), ports, self.protocol)
+        flow::hash(F::fold(self.src), F::fold(self.dst), ports, self.protocol)
     }
 
     /// Checks that the upper protocol's header is there, whole: what is forwarded can be translated.
     #[inline(always)]
-    fn with_upper_header<P: Packet>(self, packet: &P, offset: usize) -> Result<Self, Reason> {
+    fn with_upper_header<P: Packet>(self, packet: &P, offset: usize) -> Option<Self> {
         let needed = match (self.fragment, self.protocol) {
             (Fragment::Later, _) => 0,
             (_, protocol::TCP) => 20,
@@ -130,7 +147,7 @@ impl<F: Family> Ip<F> {
             _ => 0,
         };
         let end = self.payload + needed;
-        if end > offset + self.len || end > packet.len() { Err(Reason::Malformed) } else { Ok(self) }
+        if end > offset + self.len || end > packet.len() { None } else { Some(self) }
     }
 }
 

@@ -57,7 +57,8 @@ mod tests {
             let mut load = HashMap::new();
             for port in 0..4096_u16 {
                 let [high, low] = (20000 + port).to_be_bytes();
-                let outer = u16::from_be_bytes(source_port(hash(0x0ac8_0002, 0x0ac8_0103, [high, low, 0, 80], 6)));
+                let outer =
+                    u16::from_be_bytes(source_port(hash(0x0ac8_0002, 0x0ac8_0103, [high, low, 0, 80], 6)));
                 *load.entry(outer % paths).or_insert(0_u16) += 1;
             }
             let fair = 4096 / paths;

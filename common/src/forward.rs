@@ -5,52 +5,57 @@ use network_types::udp::UdpHdr;
 use crate::{
     counters::Reason,
     family::{Family, Ip, V4, V6},
-    icmp,
+    flow, icmp,
     maps::{Endpoint, Route, route_kind},
-    node::Node,
     packet::Packet,
     tables::{Account, Dataplane, Neighbour, NextHop, Tables, Underlay},
-    verdict::{Action, Refusal, Verdict},
+    verdict::{Action, Refusal, act, drop},
     vxlan,
-    wire::{ETH_LEN, Eth, protocol},
+    wire::{ETH_LEN, Eth, Mac, protocol},
 };
 
-/// Whether the node takes a hop off the packet: a packet that its own stack sends has paid already.
+/// Whose packet goes to a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hop {
-    /// The node routes it.
-    Taken,
-    /// The node sends it.
-    Free,
+pub enum Origin {
+    /// A pod's, which the node routes: that takes a hop.
+    Pod,
+    /// The node's own stack's, which has paid for its hop.
+    Node,
+    /// Ours, in answer to a packet that is to be counted under that reason.
+    Answer(Reason),
 }
 
-/// To a pod of this node: the Ethernet header is the last hop's, the pod's own end of the veth receives it.
+/// To a pod of this node, by `action`: the Ethernet header becomes the last hop's, and the pod's counters count.
 #[inline(always)]
-pub fn to_pod<D: Dataplane>(packet: &mut D, pod: &Endpoint) -> Verdict {
-    address(packet, pod.mac);
+pub fn to_pod<D: Dataplane>(packet: &mut D, pod: &Endpoint, action: Action) -> D::Done {
+    address(packet, &pod.mac);
     let len = packet.len();
     packet.account(Account::PodRx(pod.slot), len);
-    Verdict::new(Reason::ToPod, Action::Pod { ifindex: pod.ifindex })
+    act(packet, Reason::ToPod, action)
 }
 
 /// To the node's own stack, addressed to the gateway device.
 #[inline(always)]
-pub fn to_host<D: Dataplane>(packet: &mut D, reason: Reason) -> Verdict {
-    let mac = packet.node().mac();
-    address(packet, mac);
-    Verdict::new(reason, Action::Host)
+pub fn to_host<D: Dataplane>(packet: &mut D, reason: Reason) -> D::Done {
+    address(packet, &packet.node().mac);
+    act(packet, reason, Action::Host)
 }
 
 /// To a peer, encapsulated or not, as its route says.
 ///
 /// # Errors
 ///
-/// Too big for the path, no hop left, no way to the peer, or a helper's refusal.
+/// Too big for the path, or no hop left.
 #[inline(always)]
-pub fn to_peer<F, D>(packet: &mut D, ip: &Ip<F>, route: &Route, hop: Hop) -> Result<Verdict, Refusal>
+pub fn to_peer<F, D>(
+    packet: &mut D,
+    ip: &Ip<F>,
+    route: &'static Route,
+    origin: Origin,
+) -> Result<D::Done, Refusal>
 where
     F: Family,
-    D: Dataplane + Tables<F>,
+    D: Dataplane,
 {
     if exceeds(packet, ip, route.mtu) {
         if ip.may_fragment {
@@ -58,23 +63,76 @@ where
         }
         return Err(Refusal::Answer(Reason::TooBig, icmp::Error::TooBig { mtu: route.mtu }));
     }
-    let len = packet.len();
     let flow = ip.flow(packet);
-    if hop == Hop::Taken {
+    if origin == Origin::Pod {
         F::take_hop(packet, ETH_LEN)?;
     }
-    let overlay = route.kind == route_kind::OVERLAY;
-    let action = if overlay {
-        let inner = vxlan::Inner { ether_type: F::ETHER_TYPE, tos: ip.tos, flow };
-        match route.underlay_family {
-            6 => vxlan::encapsulate::<V6, D>(packet, route, inner)?,
-            _ => vxlan::encapsulate::<V4, D>(packet, route, inner)?,
-        }
-    } else {
-        direct(packet, route, F::ETHER_TYPE)?
+    let reason = match origin {
+        Origin::Answer(reason) => reason,
+        _ if route.kind == route_kind::OVERLAY => Reason::ToOverlay,
+        _ => Reason::ToDirect,
     };
+    let departure = Departure { route, flow, ether_type: F::ETHER_TYPE, tos: ip.tos, reason };
+    Ok(depart(packet, &departure))
+}
+
+/// A packet, an IP packet behind an Ethernet header, on its way to a peer.
+pub struct Departure {
+    /// The way.
+    pub route: &'static Route,
+    /// Hash of its flow.
+    pub flow: u32,
+    /// EtherType of the packet, network byte order.
+    pub ether_type: [u8; 2],
+    /// Its type of service.
+    pub tos: u8,
+    /// What it is counted as once it is off.
+    pub reason: Reason,
+}
+
+/// Sends a packet off.
+///
+/// A function of its own in the program too: it is the largest piece of every hook and the same for both families.
+#[inline(never)]
+fn depart<D: Dataplane>(packet: &mut D, departure: &Departure) -> D::Done {
+    let sent = match departure.route.underlay_family {
+        6 => send::<V6, D>(packet, departure),
+        _ => send::<V4, D>(packet, departure),
+    };
+    match sent {
+        Ok(done) => done,
+        Err(reason) => drop(packet, reason),
+    }
+}
+
+/// Over an underlay of family `O`: the peer's address leads there, whether it is the tunnel's other end or the router to
+/// its pods.
+#[inline(always)]
+fn send<O, D>(packet: &mut D, departure: &Departure) -> Result<D::Done, Reason>
+where
+    O: Family,
+    D: Dataplane + Tables<O>,
+{
+    let route = departure.route;
+    let overlay = route.kind == route_kind::OVERLAY;
+    let mut query = Underlay::<O> {
+        source: O::underlay(packet.node()),
+        destination: O::from_route(&route.underlay),
+        source_port: [0; 2],
+        destination_port: [0; 2],
+        tos: departure.tos,
+    };
+    if overlay {
+        query.source_port = flow::source_port(departure.flow);
+        query.destination_port = packet.node().port;
+    }
+    let hop = next_hop(packet, &query)?;
+    let len = packet.len();
+    if overlay {
+        vxlan::encapsulate(packet, &query, departure)?;
+    }
     packet.account(Account::PeerTx(route.peer), len);
-    Ok(Verdict::new(if overlay { Reason::ToOverlay } else { Reason::ToDirect }, action))
+    Ok(leave(packet, departure.reason, &hop))
 }
 
 /// Asks the node's routing for the way to a peer.
@@ -83,7 +141,7 @@ where
 ///
 /// [`Reason::NoUnderlayRoute`], with the helper's answer counted.
 #[inline(always)]
-pub fn next_hop<O, D>(packet: &mut D, query: &Underlay<O>) -> Result<NextHop, Refusal>
+pub fn next_hop<O, D>(packet: &mut D, query: &Underlay<O>) -> Result<NextHop, Reason>
 where
     O: Family,
     D: Dataplane + Tables<O>,
@@ -92,49 +150,26 @@ where
         Ok(hop) => Ok(hop),
         Err(failure) => {
             packet.failed(failure);
-            Err(Refusal::Drop(Reason::NoUnderlayRoute))
+            Err(Reason::NoUnderlayRoute)
         }
     }
 }
 
-/// The Ethernet header of a packet that leaves the node, and what the hook does with it.
+/// Out of the node: by way of a neighbour whose MAC is known, or for the kernel to resolve. The Ethernet header's
+/// addresses are written here, unless the kernel will.
 #[inline(always)]
-#[must_use]
-pub fn leave(hop: &NextHop, ether_type: [u8; 2]) -> (Eth, Action) {
+pub fn leave<D: Dataplane>(packet: &mut D, reason: Reason, hop: &NextHop) -> D::Done {
     match hop.neighbour {
         Neighbour::Known { dst, src } => {
-            (Eth { dst, src, ether_type }, Action::Device { ifindex: hop.ifindex })
+            if let Some(eth) = packet.at_mut::<Eth>(0) {
+                dst.store(&mut eth.dst);
+                src.store(&mut eth.src);
+            }
+            act(packet, reason, Action::Device { ifindex: hop.ifindex })
         }
-        Neighbour::Unknown { address, v6 } => (
-            Eth { dst: [0; 6], src: [0; 6], ether_type },
-            Action::Neighbour { ifindex: hop.ifindex, address, v6 },
-        ),
-    }
-}
-
-/// To the peer, or to the router on the way to it, as it is.
-#[inline(always)]
-fn direct<D: Dataplane>(packet: &mut D, route: &Route, ether_type: [u8; 2]) -> Result<Action, Refusal> {
-    let hop = match route.underlay_family {
-        6 => next_hop(packet, &plain::<V6>(packet.node(), route))?,
-        _ => next_hop(packet, &plain::<V4>(packet.node(), route))?,
-    };
-    let (eth, action) = leave(&hop, ether_type);
-    if let Some(header) = packet.at_mut::<Eth>(0) {
-        *header = eth;
-    }
-    Ok(action)
-}
-
-/// The question without ports: a router on the way sees the pods' own.
-#[inline(always)]
-fn plain<O: Family>(node: &Node, route: &Route) -> Underlay<O> {
-    Underlay {
-        source: O::underlay(node),
-        destination: O::from_route(&route.underlay),
-        source_port: [0; 2],
-        destination_port: [0; 2],
-        tos: 0,
+        Neighbour::Unknown { address, v6 } => {
+            act(packet, reason, Action::Neighbour { ifindex: hop.ifindex, address, v6 })
+        }
     }
 }
 
@@ -156,18 +191,19 @@ fn upper_header_len<F: Family, P: Packet>(packet: &P, ip: &Ip<F>) -> usize {
     /// Where TCP has its data offset, in units of 4 bytes, in the high half of a byte (RFC 9293, section 3.1).
     const DATA_OFFSET: usize = 12;
     match ip.protocol {
-        protocol::TCP => packet.at::<u8>(ip.payload + DATA_OFFSET).map_or(0, |byte| usize::from(byte >> 4) * 4),
+        protocol::TCP => {
+            packet.at::<u8>(ip.payload + DATA_OFFSET).map_or(0, |byte| usize::from(byte >> 4) * 4)
+        }
         _ => size_of::<UdpHdr>(),
     }
 }
 
 /// Last-hop addresses: from the gateway to `dst`.
 #[inline(always)]
-fn address<D: Dataplane>(packet: &mut D, dst: [u8; 6]) {
-    let src = packet.node().mac();
+fn address<D: Dataplane>(packet: &mut D, dst: &[u8; 6]) {
+    let node = packet.node();
     if let Some(eth) = packet.at_mut::<Eth>(0) {
-        eth.dst = dst;
-        eth.src = src;
+        Mac::load(dst).store(&mut eth.dst);
+        Mac::load(&node.mac).store(&mut eth.src);
     }
 }
-

@@ -5,11 +5,11 @@ use network_types::icmp::Icmpv4Hdr;
 use crate::{
     checksum,
     counters::Reason,
-    family::{Family, Fragment, Ip},
+    family::{Family, Fields, Fragment, Ip},
     maps::Budget,
-    packet::{Failed, Packet},
+    packet::Packet,
     tables::Dataplane,
-    wire::{ETH_LEN, Eth},
+    wire::{ETH_LEN, Eth, Mac},
 };
 
 /// What went wrong, for the source to know.
@@ -57,71 +57,86 @@ impl Budget {
     }
 }
 
+/// What came of an attempt to answer; counted by whoever made it.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The packet is now the error.
+    Ready,
+    /// No error may be sent for this packet, or not now.
+    Withheld,
+    /// A helper refused; the packet is only good for being dropped.
+    Failed,
+}
+
 /// Turns the packet, an IP packet behind its Ethernet header, into an ICMP error to its source, `from` that address.
 ///
-/// The Ethernet addresses are swapped, which is right for an answer by the device that the packet came from. Counts the
-/// error, sent or withheld.
+/// The Ethernet addresses are swapped, which is right for an answer by the device that the packet came from. `ip` then
+/// says what the new header says.
 ///
-/// Returns what the new IP header says; nothing if no error may be sent for this packet, or not now.
-///
-/// # Errors
-///
-/// Those of the helpers; the packet is then only good for being dropped.
-#[inline(always)]
+/// A function of its own in the program too: it is long and rarely run.
+#[inline(never)]
 pub fn answer<F: Family, D: Dataplane>(
     packet: &mut D,
-    ip: &Ip<F>,
-    from: F::Addr,
+    ip: &mut Ip<F>,
+    from: &F::Addr,
     error: Error,
-) -> Result<Option<Ip<F>>, Failed> {
+) -> Answer {
     if !may_answer(packet, ip) || !packet.budget().is_some_and(|(budget, now)| budget.take(now)) {
         packet.count(Reason::IcmpWithheld, 0);
-        return Ok(None);
+        return Answer::Withheld;
     }
     let quoted = if ip.len < QUOTE { ip.len } else { QUOTE };
-    packet.quote(ETH_LEN + quoted, F::HEADER_LEN + ICMP_LEN)?;
-    write::<F, D>(packet, ip, from, quoted, error);
-    let len = F::HEADER_LEN + ICMP_LEN + quoted;
-    packet.count(Reason::IcmpError, ETH_LEN + len);
-    Ok(Some(Ip {
-        src: from,
+    if let Err(failure) = packet.quote(ETH_LEN + quoted, F::HEADER_LEN + ICMP_LEN) {
+        packet.failed(failure);
+        return Answer::Failed;
+    }
+    write(packet, ip, from, quoted, error);
+    *ip = Ip {
+        src: *from,
         dst: ip.src,
         protocol: F::ICMP,
         tos: 0,
-        len,
+        len: F::HEADER_LEN + ICMP_LEN + quoted,
         payload: ETH_LEN + F::HEADER_LEN,
         fragment: Fragment::No,
         may_fragment: true,
-    }))
+    };
+    packet.count(Reason::IcmpError, ETH_LEN + ip.len);
+    Answer::Ready
 }
 
 /// RFC 1122, section 3.2.2, and RFC 4443, section 2.4 (e): never about an error, a later fragment or a multicast.
 #[inline(always)]
 fn may_answer<F: Family, P: Packet>(packet: &P, ip: &Ip<F>) -> bool {
-    if ip.fragment == Fragment::Later || F::is_multicast(&ip.src) || F::is_multicast(&ip.dst) {
+    if ip.fragment == Fragment::Later || F::is_multicast(ip.src) || F::is_multicast(ip.dst) {
         return false;
     }
-    ip.protocol != F::ICMP || packet.at::<u8>(ip.payload).is_some_and(|icmp_type| !F::is_icmp_error(*icmp_type))
+    ip.protocol != F::ICMP
+        || packet.at::<u8>(ip.payload).is_some_and(|icmp_type| !F::is_icmp_error(*icmp_type))
 }
 
 /// Writes the headers before the quote.
 #[inline(always)]
-fn write<F: Family, P: Packet>(packet: &mut P, ip: &Ip<F>, from: F::Addr, quoted: usize, error: Error) {
+fn write<F: Family, P: Packet>(packet: &mut P, ip: &Ip<F>, from: &F::Addr, quoted: usize, error: Error) {
     let (icmp_type, code, data) = F::icmp(error);
     let len = ICMP_LEN + quoted;
     let body = ETH_LEN + F::HEADER_LEN + ICMP_LEN;
-    let sum = F::icmp_seed(&from, &ip.src, len)
-        + u32::from(u16::from_be_bytes([icmp_type, code]))
+    let sum = F::icmp_seed(*from, ip.src, len)
+        + checksum::word([icmp_type, code])
         + checksum::sum(&data)
         + checksum::sum_tail::<P, { QUOTE / 2 }>(packet, body);
     if let Some(header) = packet.at_mut::<Icmpv4Hdr>(ETH_LEN + F::HEADER_LEN) {
         *header = Icmpv4Hdr { type_: icmp_type, code, check: checksum::finish(sum), data };
     }
     if let Some(header) = packet.at_mut::<F::Header>(ETH_LEN) {
-        *header = F::header(from, ip.src, F::ICMP, 0, len);
+        let fields = Fields { src: *from, dst: ip.src, protocol: F::ICMP, tos: 0, ttl: 64, payload: len };
+        F::write(header, &fields);
     }
     if let Some(eth) = packet.at_mut::<Eth>(0) {
-        *eth = Eth { dst: eth.src, src: eth.dst, ether_type: F::ETHER_TYPE };
+        let (dst, src) = (Mac::load(&eth.src), Mac::load(&eth.dst));
+        dst.store(&mut eth.dst);
+        src.store(&mut eth.src);
     }
 }
 

@@ -37,8 +37,19 @@ pub mod name {
 
     /// Every map, in the order in which they are shown.
     pub const ALL: [&str; 13] = [
-        COUNTERS, ERRORS, ICMP_BUDGET, POD_TRAFFIC, PEER_TRAFFIC, PODS4, PODS6, ROUTES4, ROUTES6, SOURCES4, SOURCES6,
-        VTEPS4, VTEPS6,
+        COUNTERS,
+        ERRORS,
+        ICMP_BUDGET,
+        POD_TRAFFIC,
+        PEER_TRAFFIC,
+        PODS4,
+        PODS6,
+        ROUTES4,
+        ROUTES6,
+        SOURCES4,
+        SOURCES6,
+        VTEPS4,
+        VTEPS6,
     ];
 }
 

@@ -11,19 +11,21 @@ use crate::{
     node::Node,
     packet::{Failed, Helper, Packet},
     tables::{Account, Dataplane, NextHop, Tables, Underlay},
+    verdict::Action,
     wire::{ETH_LEN, Wire},
 };
 
 /// A packet on a hook of a node.
 pub(crate) struct Memory {
     pub(crate) bytes: Vec<u8>,
+    pub(crate) received: usize,
     pub(crate) ifindex: u32,
     pub(crate) vlan: bool,
     pub(crate) gso_size: u32,
     pub(crate) node: &'static Node,
     pub(crate) pods: HashMap<Vec<u8>, Endpoint>,
     /// Prefix, its length in bits, its route.
-    pub(crate) routes: Vec<(Vec<u8>, usize, Route)>,
+    pub(crate) routes: Vec<(Vec<u8>, usize, &'static Route)>,
     pub(crate) vteps: HashMap<Vec<u8>, Vtep>,
     pub(crate) sources: Vec<(u32, Vec<u8>, usize, Allowed)>,
     /// What the node's routing answers to anything.
@@ -42,6 +44,7 @@ impl Memory {
     pub(crate) fn packet(bytes: &[u8]) -> Self {
         Self {
             bytes: bytes.to_vec(),
+            received: bytes.len(),
             ifindex: 1,
             vlan: false,
             gso_size: 0,
@@ -100,7 +103,7 @@ impl Packet for Memory {
         self.gso_size
     }
 
-    fn word_changed(&mut self, _: u16, _: u16) {}
+    fn word_changed(&mut self, _: [u8; 2], _: [u8; 2]) {}
 
     fn encapsulate(&mut self, room: usize, _: bool) -> Result<(), Failed> {
         self.resize(Helper::AdjustRoom)?;
@@ -128,7 +131,7 @@ impl<F: Family> Tables<F> for Memory {
         self.pods.get(bytemuck::bytes_of(address)).copied()
     }
 
-    fn route(&self, destination: &F::Addr) -> Option<Route> {
+    fn route(&self, destination: &F::Addr) -> Option<&'static Route> {
         let address = bytemuck::bytes_of(destination);
         let matching = self.routes.iter().filter(|(prefix, bits, _)| matches_prefix(prefix, *bits, address));
         matching.max_by_key(|(_, bits, _)| *bits).map(|(_, _, route)| *route)
@@ -140,9 +143,10 @@ impl<F: Family> Tables<F> for Memory {
 
     fn allowed(&self, ifindex: u32, source: &F::Addr) -> Option<Allowed> {
         let address = bytemuck::bytes_of(source);
-        let found = self.sources.iter().find(|(device, prefix, bits, _)| {
-            *device == ifindex && matches_prefix(prefix, *bits, address)
-        });
+        let found = self
+            .sources
+            .iter()
+            .find(|(device, prefix, bits, _)| *device == ifindex && matches_prefix(prefix, *bits, address));
         found.map(|(_, _, _, allowed)| *allowed)
     }
 
@@ -154,6 +158,16 @@ impl<F: Family> Tables<F> for Memory {
 }
 
 impl Dataplane for Memory {
+    type Done = Action;
+
+    fn received(&self) -> usize {
+        self.received
+    }
+
+    fn act(&mut self, action: Action) -> Action {
+        action
+    }
+
     fn node(&self) -> &'static Node {
         self.node
     }
@@ -174,4 +188,3 @@ impl Dataplane for Memory {
         Some((&mut self.budget, 0))
     }
 }
-

@@ -5,11 +5,11 @@ use network_types::{icmp::Icmpv6Hdr, ip::Ipv6Hdr};
 use crate::{
     checksum,
     counters::Reason,
-    family::{Family, Ip, V6},
+    family::{Family, Fields, Ip, V6},
     packet::Failed,
     tables::Dataplane,
-    verdict::{Action, Verdict},
-    wire::{ETH_LEN, Eth, Wire, ether_type, protocol},
+    verdict::{Action, act, drop},
+    wire::{ETH_LEN, Eth, Mac, Wire, load16, protocol},
 };
 
 const SOLICITATION: u8 = 135;
@@ -49,7 +49,7 @@ unsafe impl Wire for Solicitation {}
 
 /// If the packet is neighbour discovery, what becomes of it; these are between neighbours, so no source check applies.
 #[inline(always)]
-pub fn answer<D: Dataplane>(packet: &mut D, ip: &Ip<V6>) -> Option<Verdict> {
+pub fn answer<D: Dataplane>(packet: &mut D, ip: &Ip<V6>) -> Option<D::Done> {
     if ip.protocol != protocol::ICMPV6 {
         return None;
     }
@@ -58,14 +58,14 @@ pub fn answer<D: Dataplane>(packet: &mut D, ip: &Ip<V6>) -> Option<Verdict> {
         return None;
     }
     if icmp_type != SOLICITATION || !asks_for_gateway(packet, ip) {
-        return Some(Verdict::drop(Reason::NeighbourIgnored));
+        return Some(drop(packet, Reason::NeighbourIgnored));
     }
     let ifindex = packet.ifindex();
     Some(match advertise(packet, ip) {
-        Ok(()) => Verdict::new(Reason::NdpReply, Action::Pod { ifindex }),
+        Ok(()) => act(packet, Reason::NdpReply, Action::Pod { ifindex }),
         Err(failure) => {
             packet.failed(failure);
-            Verdict::drop(Reason::HelperFailed)
+            drop(packet, Reason::HelperFailed)
         }
     })
 }
@@ -73,29 +73,32 @@ pub fn answer<D: Dataplane>(packet: &mut D, ip: &Ip<V6>) -> Option<Verdict> {
 /// Section 7.1.1: hop limit 255 shows that no router was between; from `::` it is a probe for a duplicate, no question.
 #[inline(always)]
 fn asks_for_gateway<D: Dataplane>(packet: &D, ip: &Ip<V6>) -> bool {
-    let gateway = packet.node().gateway6();
+    let gateway = V6::gateway(packet.node());
     let on_link = packet.at::<Ipv6Hdr>(ETH_LEN).is_some_and(|header| header.hop_limit == 255);
     on_link
         && ip.payload == ETH_LEN + V6::HEADER_LEN
-        && gateway != [0; 16]
-        && ip.src != [0; 16]
+        && gateway != [0; 2]
+        && ip.src != [0; 2]
         && ip.src != gateway
-        && packet.at::<Solicitation>(ip.payload).is_some_and(|solicitation| solicitation.target == gateway)
+        && packet
+            .at::<Solicitation>(ip.payload)
+            .is_some_and(|solicitation| load16(&solicitation.target) == gateway)
 }
 
 /// Turns the solicitation, with or without options, into an advertisement with one.
 #[inline(always)]
 fn advertise<D: Dataplane>(packet: &mut D, ip: &Ip<V6>) -> Result<(), Failed> {
-    let mac = packet.node().mac();
-    let gateway = packet.node().gateway6();
+    let mac = packet.node().mac;
+    let gateway = packet.node().gateway6;
+    let from = V6::gateway(packet.node());
     let missing = size_of::<Advertisement>() - size_of::<Solicitation>();
     // Only the Ethernet and IPv6 headers and the first part of the message stay: all are written anew.
     packet.quote(ETH_LEN + V6::HEADER_LEN + size_of::<Solicitation>(), missing)?;
     let icmp = Icmpv6Hdr { type_: ADVERTISEMENT, code: 0, check: [0; 2], data: FLAGS };
     let len = size_of::<Advertisement>();
     let [m0, m1, m2, m3, m4, m5] = mac;
-    let sum = V6::icmp_seed(&gateway, &ip.src, len)
-        + u32::from(u16::from_be_bytes([icmp.type_, icmp.code]))
+    let sum = V6::icmp_seed(from, ip.src, len)
+        + checksum::word([icmp.type_, icmp.code])
         + checksum::sum(&icmp.data)
         + checksum::sum(&gateway)
         + checksum::sum(&[TARGET_MAC[0], TARGET_MAC[1], m0, m1, m2, m3, m4, m5]);
@@ -108,10 +111,13 @@ fn advertise<D: Dataplane>(packet: &mut D, ip: &Ip<V6>) -> Result<(), Failed> {
         };
     }
     if let Some(header) = packet.at_mut::<Ipv6Hdr>(ETH_LEN) {
-        *header = Ipv6Hdr { hop_limit: 255, ..V6::header(gateway, ip.src, protocol::ICMPV6, 0, len) };
+        let fields =
+            Fields { src: from, dst: ip.src, protocol: protocol::ICMPV6, tos: 0, ttl: 255, payload: len };
+        V6::write(header, &fields);
     }
     if let Some(eth) = packet.at_mut::<Eth>(0) {
-        *eth = Eth { dst: eth.src, src: mac, ether_type: ether_type::IPV6 };
+        Mac::load(&eth.src).store(&mut eth.dst);
+        Mac::load(&mac).store(&mut eth.src);
     }
     Ok(())
 }

@@ -8,8 +8,7 @@ pub const GLOBAL: &str = "NODE";
 /// What is fixed for as long as the programs are loaded.
 ///
 /// It lies in the object's `.rodata`, which the loader fills and the kernel freezes before verification: the verifier
-/// sees constants, so a feature that is off costs nothing. Read it through the methods: a plain field read may be folded
-/// to the value that the object was compiled with.
+/// sees constants, so a feature that is off costs nothing.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Node {
@@ -43,75 +42,12 @@ pub mod feature {
 }
 
 impl Node {
-    /// Interface index of the gateway device.
-    #[inline(always)]
-    #[must_use]
-    pub fn gateway_ifindex(&self) -> u32 {
-        load(&self.gateway_ifindex)
-    }
-
     /// Whether all bits of `feature` are on.
     #[inline(always)]
     #[must_use]
-    pub fn has(&self, feature: u32) -> bool {
-        load(&self.features) & feature == feature
+    pub const fn has(&self, feature: u32) -> bool {
+        self.features & feature == feature
     }
-
-    /// MAC of the gateway device and of the VTEP.
-    #[inline(always)]
-    #[must_use]
-    pub fn mac(&self) -> [u8; 6] {
-        load(&self.mac)
-    }
-
-    /// VXLAN's UDP port, network byte order.
-    #[inline(always)]
-    #[must_use]
-    pub fn port(&self) -> [u8; 2] {
-        load(&self.port)
-    }
-
-    /// VXLAN network identifier, network byte order.
-    #[inline(always)]
-    #[must_use]
-    pub fn vni(&self) -> [u8; 3] {
-        load(&self.vni)
-    }
-
-    /// The pods' IPv4 gateway.
-    #[inline(always)]
-    #[must_use]
-    pub fn gateway4(&self) -> [u8; 4] {
-        load(&self.gateway4)
-    }
-
-    /// The pods' IPv6 gateway.
-    #[inline(always)]
-    #[must_use]
-    pub fn gateway6(&self) -> [u8; 16] {
-        load(&self.gateway6)
-    }
-
-    /// The node's IPv4 underlay address.
-    #[inline(always)]
-    #[must_use]
-    pub fn underlay4(&self) -> [u8; 4] {
-        load(&self.underlay4)
-    }
-
-    /// The node's IPv6 underlay address.
-    #[inline(always)]
-    #[must_use]
-    pub fn underlay6(&self) -> [u8; 16] {
-        load(&self.underlay6)
-    }
-}
-
-/// Reads what the loader has put there, not what the compiler saw.
-#[inline(always)]
-fn load<T: Copy>(field: &T) -> T {
-    // SAFETY: a reference is valid for reads; `volatile` only keeps the compiler from folding the initial value in.
-    unsafe { core::ptr::read_volatile(field) }
 }
 
 #[cfg(feature = "user")]

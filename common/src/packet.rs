@@ -30,10 +30,9 @@ pub trait Packet {
     /// Payload bytes per segment of a GSO packet; zero for any other.
     fn gso_size(&self) -> u32;
 
-    /// Tells that a 16-bit word under the IPv6 header's checksum-free fields went from `old` to `new`, both in host
-    /// byte order, so that a checksum that the device took over the whole packet can follow. IPv4 needs none: its
+    /// Tells that a 16-bit word of an IPv6 header, which has no checksum of its own, went from `old` to `new`, so that a checksum that the device took over the whole packet can follow. IPv4 needs none: its
     /// header checksum makes up for any change.
-    fn word_changed(&mut self, old: u16, new: u16);
+    fn word_changed(&mut self, old: [u8; 2], new: [u8; 2]);
 
     /// Makes room for tunnel headers: `room` bytes behind the Ethernet header, the last 14 of them an inner one.
     /// Afterwards the packet is known to be UDP-encapsulated in IPv4 or, if `v6`, IPv6.

@@ -6,6 +6,8 @@ use crate::{
     maps::{Allowed, Budget, Endpoint, Route, Vtep},
     node::Node,
     packet::{Failed, Packet},
+    verdict::Action,
+    wire::Mac,
 };
 
 /// Look-ups by an address of one family.
@@ -14,7 +16,9 @@ pub trait Tables<F: Family> {
     fn pod(&self, address: &F::Addr) -> Option<Endpoint>;
 
     /// The route of the longest prefix that holds that destination.
-    fn route(&self, destination: &F::Addr) -> Option<Route>;
+    ///
+    /// Not a copy: a route is replaced, never written to, and what a program has looked up stays until it ends.
+    fn route(&self, destination: &F::Addr) -> Option<&'static Route>;
 
     /// The peer with that underlay address.
     fn vtep(&self, address: &F::Addr) -> Option<Vtep>;
@@ -56,14 +60,14 @@ pub enum Neighbour {
     /// Its MAC is known, and so is the device's own.
     Known {
         /// MAC of the neighbour.
-        dst: [u8; 6],
+        dst: Mac,
         /// MAC of the device.
-        src: [u8; 6],
+        src: Mac,
     },
     /// The kernel has to ask for its MAC first.
     Unknown {
-        /// Address of the neighbour; IPv4 in the first four bytes.
-        address: [u8; 16],
+        /// Address of the neighbour, as it lies in a packet; IPv4 in the first word.
+        address: [u32; 4],
         /// Whether that is an IPv6 address.
         v6: bool,
     },
@@ -84,6 +88,15 @@ pub enum Account {
 
 /// Everything that a decision needs: the packet at hand, the tables of both families, the node, the counters.
 pub trait Dataplane: Packet + Tables<V4> + Tables<V6> {
+    /// What a hook answers the kernel.
+    type Done: Copy;
+
+    /// Length of the packet as it came to the hook, in bytes.
+    fn received(&self) -> usize;
+
+    /// Carries out an action. The packet is not to be touched after it.
+    fn act(&mut self, action: Action) -> Self::Done;
+
     /// The facts of this node.
     fn node(&self) -> &'static Node;
 

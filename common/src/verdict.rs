@@ -1,6 +1,6 @@
 //! What a decision comes to.
 
-use crate::{counters::Reason, icmp, packet::Failed};
+use crate::{counters::Reason, icmp, packet::Failed, tables::Dataplane};
 
 /// What the hook does with the packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,36 +26,27 @@ pub enum Action {
     Neighbour {
         /// Interface index.
         ifindex: u32,
-        /// Address of the neighbour; IPv4 in the first four bytes.
-        address: [u8; 16],
+        /// Address of the neighbour, as it lies in a packet; IPv4 in the first word.
+        address: [u32; 4],
         /// Whether that is an IPv6 address.
         v6: bool,
     },
 }
 
-/// What becomes of a packet and why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// Counted, once.
-    pub reason: Reason,
-    /// Done.
-    pub action: Action,
+/// Counts the packet, once, under its reason, and carries out the action: the last thing that is done with it.
+///
+/// Where it is decided, not in one place at the end: what an action has to know would be carried there on the stack.
+#[inline(always)]
+pub fn act<D: Dataplane>(packet: &mut D, reason: Reason, action: Action) -> D::Done {
+    let received = packet.received();
+    packet.count(reason, received);
+    packet.act(action)
 }
 
-impl Verdict {
-    /// A verdict.
-    #[inline(always)]
-    #[must_use]
-    pub const fn new(reason: Reason, action: Action) -> Self {
-        Self { reason, action }
-    }
-
-    /// Discards the packet.
-    #[inline(always)]
-    #[must_use]
-    pub const fn drop(reason: Reason) -> Self {
-        Self { reason, action: Action::Drop }
-    }
+/// Discards the packet.
+#[inline(always)]
+pub fn drop<D: Dataplane>(packet: &mut D, reason: Reason) -> D::Done {
+    act(packet, reason, Action::Drop)
 }
 
 /// Why a packet does not go on.
@@ -84,5 +75,19 @@ impl From<Failed> for Refusal {
     #[inline(always)]
     fn from(failure: Failed) -> Self {
         Self::Failed(failure)
+    }
+}
+
+impl Refusal {
+    /// Discards the packet without telling anybody.
+    #[inline(always)]
+    pub fn discard<D: Dataplane>(self, packet: &mut D) -> D::Done {
+        match self {
+            Self::Drop(reason) | Self::Answer(reason, _) => drop(packet, reason),
+            Self::Failed(failure) => {
+                packet.failed(failure);
+                drop(packet, Reason::HelperFailed)
+            }
+        }
     }
 }

@@ -4,16 +4,17 @@ use network_types::{udp::UdpHdr, vxlan::VxlanHdr};
 
 use crate::{
     counters::Reason,
-    family::{Family, Fragment},
-    flow, forward,
-    maps::Route,
+    family::{Family, Fields, Fragment, Ip},
+    forward::Departure,
     tables::{Dataplane, Tables, Underlay},
-    verdict::{Action, Refusal},
-    wire::{ETH_LEN, Eth, Wire, protocol},
+    wire::{ETH_LEN, Eth, Mac, Wire, protocol},
 };
 
 /// The I flag: the VNI is valid.
 const VNI_VALID: u8 = 0x08;
+
+/// Hops that a tunnel packet may take, as Linux's own.
+const TTL: u8 = 64;
 
 /// A whole tunnel packet up to the inner IP header.
 #[repr(C)]
@@ -36,71 +37,64 @@ pub const fn room<O: Family>() -> usize {
     size_of::<Tunnel<O::Header>>() - ETH_LEN
 }
 
-/// What of a packet shows on the outside of its tunnel.
-#[derive(Clone, Copy, Debug)]
-pub struct Inner {
-    /// EtherType of the packet, network byte order.
-    pub ether_type: [u8; 2],
-    /// Its type of service, copied outward whole: DSCP for the underlay's queues, ECN as RFC 6040, section 4.1, normal
-    /// mode.
-    pub tos: u8,
-    /// Hash of its flow.
-    pub flow: u32,
-}
-
 /// Puts the packet, which starts with an Ethernet header, into VXLAN to the route's peer.
+///
+/// The type of service is copied outward whole: DSCP for the underlay's queues, ECN as RFC 6040, section 4.1, normal mode.
 ///
 /// The outer UDP checksum is zero over both families: a GSO packet's could only be computed per segment, by whoever
 /// cuts it (RFC 6935 allows it over IPv6; a kernel VTEP there must be told with `udp6zerocsumrx`).
 ///
 /// # Errors
 ///
-/// No way to the peer, or a helper's refusal.
+/// A helper's refusal, which is counted.
 #[inline(always)]
-pub fn encapsulate<O, D>(packet: &mut D, route: &Route, inner: Inner) -> Result<Action, Refusal>
+pub fn encapsulate<O, D>(packet: &mut D, way: &Underlay<O>, departure: &Departure) -> Result<(), Reason>
 where
     O: Family,
-    D: Dataplane + Tables<O>,
+    D: Dataplane,
 {
     let node = packet.node();
-    let source = O::underlay(node);
-    let destination = O::from_route(&route.underlay);
-    let source_port = flow::source_port(inner.flow);
-    let destination_port = node.port();
-    let query = Underlay::<O> { source, destination, source_port, destination_port, tos: inner.tos };
-    let hop = forward::next_hop(packet, &query)?;
     let udp_len = size_of::<UdpHdr>() + size_of::<VxlanHdr>() + packet.len();
-
-    packet.encapsulate(room::<O>(), O::IS_V6)?;
-    let (eth, action) = forward::leave(&hop, O::ETHER_TYPE);
+    if let Err(failure) = packet.encapsulate(room::<O>(), O::IS_V6) {
+        packet.failed(failure);
+        return Err(Reason::HelperFailed);
+    }
     let tunnel = packet.at_mut::<Tunnel<O::Header>>(0).ok_or(Reason::Malformed)?;
-    tunnel.eth = eth;
-    tunnel.ip = O::header(source, destination, protocol::UDP, inner.tos, udp_len);
-    tunnel.udp = UdpHdr {
-        src: source_port,
-        dst: destination_port,
-        // As for the IP header: a GSO packet's lengths are written per segment, by whoever cuts it.
-        len: (udp_len as u16).to_be_bytes(),
-        check: [0; 2],
+    tunnel.eth.ether_type = O::ETHER_TYPE;
+    let fields = Fields {
+        src: way.source,
+        dst: way.destination,
+        protocol: protocol::UDP,
+        tos: way.tos,
+        ttl: TTL,
+        payload: udp_len,
     };
-    tunnel.vxlan =
-        VxlanHdr { flags: VNI_VALID, _reserved1: [0; 3], vni: node.vni(), _reserved2: 0 };
-    tunnel.inner = Eth { dst: route.vtep_mac, src: node.mac(), ether_type: inner.ether_type };
-    Ok(action)
+    O::write(&mut tunnel.ip, &fields);
+    tunnel.udp.src = way.source_port;
+    tunnel.udp.dst = way.destination_port;
+    // As for the IP header: a GSO packet's lengths are written per segment, by whoever cuts it.
+    tunnel.udp.len = (udp_len as u16).to_be_bytes();
+    tunnel.udp.check = [0; 2];
+    tunnel.vxlan.flags = VNI_VALID;
+    tunnel.vxlan._reserved1 = [0; 3];
+    tunnel.vxlan.vni = node.vni;
+    tunnel.vxlan._reserved2 = 0;
+    Mac::load(&departure.route.vtep_mac).store(&mut tunnel.inner.dst);
+    Mac::load(&node.mac).store(&mut tunnel.inner.src);
+    tunnel.inner.ether_type = departure.ether_type;
+    Ok(())
 }
 
 /// A tunnel packet for this node from a peer.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
-    /// Type of service on the outside.
-    pub tos: u8,
     /// EtherType of what is inside, network byte order.
     pub ether_type: [u8; 2],
     /// The peer's slot.
     pub peer: u32,
 }
 
-/// Checks a packet from the underlay. Nothing is changed.
+/// Checks a packet from the underlay, whose IP header has been read. Nothing is changed.
 ///
 /// Whatever is not VXLAN to this node with its VNI is nobody's business here: `None`. An outer header with options or
 /// extensions and an outer fragment are that too: no VTEP sends them.
@@ -109,21 +103,19 @@ pub struct Arrival {
 ///
 /// What claims to be ours and is not valid.
 #[inline(always)]
-pub fn arrive<O, D>(packet: &D) -> Result<Option<Arrival>, Reason>
+pub fn arrive<O, D>(packet: &D, ip: &Ip<O>) -> Result<Option<Arrival>, Reason>
 where
     O: Family,
     D: Dataplane + Tables<O>,
 {
     let node = packet.node();
-    let Ok(ip) = O::parse(packet, ETH_LEN) else { return Ok(None) };
     let plain = ip.payload == ETH_LEN + O::HEADER_LEN && ip.fragment == Fragment::No;
     if ip.protocol != protocol::UDP || !plain || ip.dst != O::underlay(node) {
         return Ok(None);
     }
     let Some(tunnel) = packet.at::<Tunnel<O::Header>>(0) else { return Ok(None) };
-    let ours = tunnel.udp.dst == node.port()
-        && tunnel.vxlan.flags & VNI_VALID != 0
-        && tunnel.vxlan.vni == node.vni();
+    let ours =
+        tunnel.udp.dst == node.port && tunnel.vxlan.flags & VNI_VALID != 0 && tunnel.vxlan.vni == node.vni;
     if !ours {
         return Ok(None);
     }
@@ -134,12 +126,12 @@ where
     if packet.gso_size() == 0 && (udp_len < least || udp_len > most) {
         return Err(Reason::Malformed);
     }
-    if tunnel.inner.dst != node.mac() {
+    if Mac::load(&tunnel.inner.dst) != Mac::load(&node.mac) {
         return Err(Reason::NotOurMac);
     }
     let ether_type = tunnel.inner.ether_type;
     let vtep = Tables::<O>::vtep(packet, &ip.src).ok_or(Reason::UnknownVtep)?;
-    Ok(Some(Arrival { tos: ip.tos, ether_type, peer: vtep.peer }))
+    Ok(Some(Arrival { ether_type, peer: vtep.peer }))
 }
 
 /// ECN bits of the type of service (RFC 3168, section 5).

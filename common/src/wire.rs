@@ -30,6 +30,65 @@ pub struct Eth {
 /// Length of an Ethernet header, and so where its payload starts.
 pub const ETH_LEN: usize = size_of::<Eth>();
 
+/// A MAC address as it lies in memory, in two machine words: a copy of six single bytes costs a program six loads and stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mac {
+    first: u32,
+    last: u16,
+}
+
+impl Mac {
+    /// Loads an address.
+    #[inline(always)]
+    #[must_use]
+    pub fn load(from: &[u8; 6]) -> Self {
+        Self {
+            first: from.first_chunk().map_or(0, |bytes| u32::from_ne_bytes(*bytes)),
+            last: from.last_chunk().map_or(0, |bytes| u16::from_ne_bytes(*bytes)),
+        }
+    }
+
+    /// An address given in three words as they lie in memory.
+    #[inline(always)]
+    #[must_use]
+    pub fn from_words([first, second, last]: [u16; 3]) -> Self {
+        let ([a, b], [c, d]) = (first.to_ne_bytes(), second.to_ne_bytes());
+        Self { first: u32::from_ne_bytes([a, b, c, d]), last }
+    }
+
+    /// Stores it.
+    #[inline(always)]
+    pub fn store(self, to: &mut [u8; 6]) {
+        if let Some(first) = to.first_chunk_mut() {
+            *first = self.first.to_ne_bytes();
+        }
+        if let Some(last) = to.last_chunk_mut() {
+            *last = self.last.to_ne_bytes();
+        }
+    }
+}
+
+/// Loads sixteen bytes as they lie in memory, in two machine words.
+#[inline(always)]
+#[must_use]
+pub fn load16(from: &[u8; 16]) -> [u64; 2] {
+    [
+        from.first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes)),
+        from.last_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes)),
+    ]
+}
+
+/// Stores two machine words.
+#[inline(always)]
+pub fn store16(words: [u64; 2], to: &mut [u8; 16]) {
+    if let Some(first) = to.first_chunk_mut() {
+        *first = words[0].to_ne_bytes();
+    }
+    if let Some(last) = to.last_chunk_mut() {
+        *last = words[1].to_ne_bytes();
+    }
+}
+
 /// EtherTypes, network byte order.
 pub mod ether_type {
     /// IPv4.

@@ -2,7 +2,7 @@
 
 use network_types::ip::Ipv4Hdr;
 
-use super::{Family, Fragment, Ip};
+use super::{Family, Fields, Fragment, Ip};
 use crate::{
     checksum,
     counters::Reason,
@@ -22,7 +22,7 @@ const MORE_FRAGMENTS: u16 = 0x2000;
 const OFFSET: u16 = 0x1fff;
 
 impl Family for V4 {
-    type Addr = [u8; 4];
+    type Addr = u32;
     type Header = Ipv4Hdr;
 
     const ETHER_TYPE: [u8; 2] = ether_type::IPV4;
@@ -30,11 +30,11 @@ impl Family for V4 {
     const ICMP: u8 = protocol::ICMP;
 
     #[inline(always)]
-    fn parse<P: Packet>(packet: &P, offset: usize) -> Result<Ip<Self>, Reason> {
-        let header = packet.at::<Ipv4Hdr>(offset).ok_or(Reason::Malformed)?;
+    fn parse<P: Packet>(packet: &P, offset: usize) -> Option<Ip<Self>> {
+        let header = packet.at::<Ipv4Hdr>(offset)?;
         let header_len = usize::from(header.vihl & 0x0f) * 4;
         if header.vihl >> 4 != 4 || header_len < Self::HEADER_LEN {
-            return Err(Reason::Malformed);
+            return None;
         }
         let available = packet.len().wrapping_sub(offset);
         let len = match u16::from_be_bytes(header.tot_len) {
@@ -43,7 +43,7 @@ impl Family for V4 {
             len => usize::from(len),
         };
         if len < header_len || len > available {
-            return Err(Reason::Malformed);
+            return None;
         }
         let frags = u16::from_be_bytes(header.frags);
         let fragment = if frags & OFFSET != 0 {
@@ -54,8 +54,8 @@ impl Family for V4 {
             Fragment::No
         };
         let ip = Ip {
-            src: header.src_addr,
-            dst: header.dst_addr,
+            src: u32::from_ne_bytes(header.src_addr),
+            dst: u32::from_ne_bytes(header.dst_addr),
             protocol: header.proto,
             tos: header.tos,
             len,
@@ -72,44 +72,42 @@ impl Family for V4 {
         if header.ttl <= 1 {
             return Err(Reason::TtlExceeded);
         }
-        let old = u16::from_be_bytes([header.ttl, header.proto]);
+        let old = [header.ttl, header.proto];
         header.ttl -= 1;
-        header.check = checksum::update(header.check, old, old - 0x0100);
+        header.check = checksum::update(header.check, old, [header.ttl, header.proto]);
         Ok(())
     }
 
     #[inline(always)]
     fn set_tos<P: Packet>(packet: &mut P, offset: usize, tos: u8) {
         if let Some(header) = packet.at_mut::<Ipv4Hdr>(offset) {
-            let old = u16::from_be_bytes([header.vihl, header.tos]);
+            let old = [header.vihl, header.tos];
             header.tos = tos;
-            header.check = checksum::update(header.check, old, u16::from_be_bytes([header.vihl, tos]));
+            header.check = checksum::update(header.check, old, [header.vihl, tos]);
         }
     }
 
     #[inline(always)]
-    fn header(from: Self::Addr, to: Self::Addr, protocol: u8, tos: u8, payload: usize) -> Ipv4Hdr {
-        // A GSO packet's length is written per segment by whoever segments it; here it may wrap.
+    fn write(header: &mut Ipv4Hdr, fields: &Fields<Self>) {
+        let Fields { src, dst, protocol, tos, ttl, payload } = *fields;
+        // A GSO packet's length is written per segment by whoever cuts it; here it may wrap.
         let tot_len = ((Self::HEADER_LEN + payload) as u16).to_be_bytes();
-        let ttl = 64;
+        let sum = checksum::word([0x45, tos])
+            + checksum::word(tot_len)
+            + checksum::word([ttl, protocol])
+            + checksum::words(src)
+            + checksum::words(dst);
+        header.vihl = 0x45;
+        header.tos = tos;
+        header.tot_len = tot_len;
         // Identification and flags are zero: such a packet is atomic (RFC 6864, section 4.1) unless a router cuts it.
-        let sum = u32::from(u16::from_be_bytes([0x45, tos]))
-            + u32::from(u16::from_be_bytes(tot_len))
-            + u32::from(u16::from_be_bytes([ttl, protocol]))
-            + checksum::sum(&from)
-            + checksum::sum(&to);
-        Ipv4Hdr {
-            vihl: 0x45,
-            tos,
-            tot_len,
-            id: [0; 2],
-            frags: [0; 2],
-            ttl,
-            proto: protocol,
-            check: checksum::finish(sum),
-            src_addr: from,
-            dst_addr: to,
-        }
+        header.id = [0; 2];
+        header.frags = [0; 2];
+        header.ttl = ttl;
+        header.proto = protocol;
+        header.check = checksum::finish(sum);
+        header.src_addr = src.to_ne_bytes();
+        header.dst_addr = dst.to_ne_bytes();
     }
 
     #[inline(always)]
@@ -126,7 +124,7 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn icmp_seed(_: &Self::Addr, _: &Self::Addr, _: usize) -> u32 {
+    fn icmp_seed(_: u32, _: u32, _: usize) -> u32 {
         0
     }
 
@@ -137,27 +135,27 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn is_multicast(address: &Self::Addr) -> bool {
-        address[0] & 0xf0 == 0xe0 || *address == [0xff; 4]
+    fn is_multicast(address: u32) -> bool {
+        u32::from_be(address) >> 28 == 0xe || address == u32::MAX
     }
 
     #[inline(always)]
-    fn fold(address: &Self::Addr) -> u32 {
-        u32::from_ne_bytes(*address)
+    fn fold(address: u32) -> u32 {
+        address
     }
 
     #[inline(always)]
-    fn from_route(underlay: &[u8; 16]) -> Self::Addr {
-        [underlay[0], underlay[1], underlay[2], underlay[3]]
+    fn from_route(underlay: &[u8; 16]) -> u32 {
+        u32::from_ne_bytes([underlay[0], underlay[1], underlay[2], underlay[3]])
     }
 
     #[inline(always)]
-    fn underlay(node: &Node) -> Self::Addr {
-        node.underlay4()
+    fn underlay(node: &Node) -> u32 {
+        u32::from_ne_bytes(node.underlay4)
     }
 
     #[inline(always)]
-    fn gateway(node: &Node) -> Self::Addr {
-        node.gateway4()
+    fn gateway(node: &Node) -> u32 {
+        u32::from_ne_bytes(node.gateway4)
     }
 }

@@ -2,14 +2,14 @@
 
 use network_types::ip::Ipv6Hdr;
 
-use super::{Family, Fragment, Ip};
+use super::{Family, Fields, Fragment, Ip};
 use crate::{
     checksum,
     counters::Reason,
     icmp::Error,
     node::Node,
     packet::Packet,
-    wire::{Extension, ether_type, protocol},
+    wire::{Extension, ether_type, load16, protocol, store16},
 };
 
 /// IPv6.
@@ -20,7 +20,7 @@ pub struct V6;
 const MAX_EXTENSIONS: usize = 6;
 
 impl Family for V6 {
-    type Addr = [u8; 16];
+    type Addr = [u64; 2];
     type Header = Ipv6Hdr;
 
     const ETHER_TYPE: [u8; 2] = ether_type::IPV6;
@@ -28,10 +28,10 @@ impl Family for V6 {
     const ICMP: u8 = protocol::ICMPV6;
 
     #[inline(always)]
-    fn parse<P: Packet>(packet: &P, offset: usize) -> Result<Ip<Self>, Reason> {
-        let header = packet.at::<Ipv6Hdr>(offset).ok_or(Reason::Malformed)?;
+    fn parse<P: Packet>(packet: &P, offset: usize) -> Option<Ip<Self>> {
+        let header = packet.at::<Ipv6Hdr>(offset)?;
         if header.vcf[0] >> 4 != 6 {
-            return Err(Reason::Malformed);
+            return None;
         }
         let available = packet.len().wrapping_sub(offset);
         let len = match u16::from_be_bytes(header.payload_len) {
@@ -40,11 +40,11 @@ impl Family for V6 {
             len => Self::HEADER_LEN + usize::from(len),
         };
         if len > available {
-            return Err(Reason::Malformed);
+            return None;
         }
         let mut ip = Ip {
-            src: header.src_addr,
-            dst: header.dst_addr,
+            src: load16(&header.src_addr),
+            dst: load16(&header.dst_addr),
             protocol: header.next_hdr,
             tos: (header.vcf[0] << 4) | (header.vcf[1] >> 4),
             len,
@@ -54,7 +54,13 @@ impl Family for V6 {
             may_fragment: false,
         };
         if is_extension(ip.protocol) {
-            walk_extensions(packet, &mut ip)?;
+            match walk_extensions(packet, ip.payload, ip.protocol) {
+                0 => return None,
+                packed => {
+                    Walk { payload: ip.payload, protocol: ip.protocol, fragment: ip.fragment } =
+                        Walk::unpack(packed)
+                }
+            }
         }
         ip.with_upper_header(packet, offset)
     }
@@ -65,34 +71,34 @@ impl Family for V6 {
         if header.hop_limit <= 1 {
             return Err(Reason::TtlExceeded);
         }
-        let old = u16::from_be_bytes([header.next_hdr, header.hop_limit]);
+        let old = [header.next_hdr, header.hop_limit];
         header.hop_limit -= 1;
-        packet.word_changed(old, old - 1);
+        let new = [header.next_hdr, header.hop_limit];
+        packet.word_changed(old, new);
         Ok(())
     }
 
     #[inline(always)]
     fn set_tos<P: Packet>(packet: &mut P, offset: usize, tos: u8) {
         if let Some(header) = packet.at_mut::<Ipv6Hdr>(offset) {
-            let old = u16::from_be_bytes([header.vcf[0], header.vcf[1]]);
+            let old = [header.vcf[0], header.vcf[1]];
             header.vcf[0] = 0x60 | (tos >> 4);
             header.vcf[1] = (tos << 4) | (header.vcf[1] & 0x0f);
-            let new = u16::from_be_bytes([header.vcf[0], header.vcf[1]]);
+            let new = [header.vcf[0], header.vcf[1]];
             packet.word_changed(old, new);
         }
     }
 
     #[inline(always)]
-    fn header(from: Self::Addr, to: Self::Addr, protocol: u8, tos: u8, payload: usize) -> Ipv6Hdr {
-        Ipv6Hdr {
-            vcf: [0x60 | (tos >> 4), tos << 4, 0, 0],
-            // A GSO packet's length is written per segment by whoever segments it; here it may wrap.
-            payload_len: (payload as u16).to_be_bytes(),
-            next_hdr: protocol,
-            hop_limit: 64,
-            src_addr: from,
-            dst_addr: to,
-        }
+    fn write(header: &mut Ipv6Hdr, fields: &Fields<Self>) {
+        let Fields { src, dst, protocol, tos, ttl, payload } = *fields;
+        header.vcf = [0x60 | (tos >> 4), tos << 4, 0, 0];
+        // A GSO packet's length is written per segment by whoever cuts it; here it may wrap.
+        header.payload_len = (payload as u16).to_be_bytes();
+        header.next_hdr = protocol;
+        header.hop_limit = ttl;
+        store16(src, &mut header.src_addr);
+        store16(dst, &mut header.dst_addr);
     }
 
     #[inline(always)]
@@ -106,9 +112,10 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn icmp_seed(from: &Self::Addr, to: &Self::Addr, length: usize) -> u32 {
+    fn icmp_seed(from: [u64; 2], to: [u64; 2], length: usize) -> u32 {
         // The pseudo-header (RFC 8200, section 8.1); an error's length fits in 16 bits.
-        checksum::sum(from) + checksum::sum(to) + (length & 0xffff) as u32 + u32::from(protocol::ICMPV6)
+        let length = checksum::word((length as u16).to_be_bytes());
+        sum(from) + sum(to) + length + checksum::word([0, protocol::ICMPV6])
     }
 
     #[inline(always)]
@@ -117,31 +124,41 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn is_multicast(address: &Self::Addr) -> bool {
-        address[0] == 0xff
+    fn is_multicast(address: [u64; 2]) -> bool {
+        u64::from_be(address[0]) >> 56 == 0xff
     }
 
     #[inline(always)]
-    fn fold(address: &Self::Addr) -> u32 {
-        let words: [u32; 4] = bytemuck::cast(*address);
+    fn fold(address: [u64; 2]) -> u32 {
         // Rotated so that equal words (a prefix repeated, an embedded IPv4 address) don't cancel out.
-        words[0] ^ words[1].rotate_left(8) ^ words[2].rotate_left(16) ^ words[3].rotate_left(24)
+        let mixed = address[0] ^ address[1].rotate_left(24);
+        (mixed ^ (mixed >> 32).rotate_left(8)) as u32
     }
 
     #[inline(always)]
-    fn from_route(underlay: &[u8; 16]) -> Self::Addr {
-        *underlay
+    fn from_route(underlay: &[u8; 16]) -> [u64; 2] {
+        load16(underlay)
     }
 
     #[inline(always)]
-    fn underlay(node: &Node) -> Self::Addr {
-        node.underlay6()
+    fn underlay(node: &Node) -> [u64; 2] {
+        load16(&node.underlay6)
     }
 
     #[inline(always)]
-    fn gateway(node: &Node) -> Self::Addr {
-        node.gateway6()
+    fn gateway(node: &Node) -> [u64; 2] {
+        load16(&node.gateway6)
     }
+}
+
+/// Sum of an address's words.
+#[inline(always)]
+const fn sum(address: [u64; 2]) -> u32 {
+    let [a, b] = address;
+    checksum::words(a as u32)
+        + checksum::words((a >> 32) as u32)
+        + checksum::words(b as u32)
+        + checksum::words((b >> 32) as u32)
 }
 
 /// Whether a header of that number leads to another.
@@ -150,34 +167,66 @@ const fn is_extension(next: u8) -> bool {
     matches!(next, protocol::HOP_BY_HOP | protocol::ROUTING | protocol::FRAGMENT | protocol::DESTINATION)
 }
 
-/// Moves `ip.payload` past the extension headers.
-#[inline(always)]
-fn walk_extensions<P: Packet>(packet: &P, ip: &mut Ip<V6>) -> Result<(), Reason> {
+/// Where the extension headers lead: past them, `payload` and `protocol` of an [`Ip`] and its `fragment`.
+#[derive(Clone, Copy)]
+struct Walk {
+    payload: usize,
+    protocol: u8,
+    fragment: Fragment,
+}
+
+impl Walk {
+    /// Packed into a number, as a BPF function can return it. Not zero: an extension header has been walked.
+    #[inline(always)]
+    const fn pack(self) -> u64 {
+        (self.payload as u64) << 16 | (self.fragment as u64) << 8 | self.protocol as u64
+    }
+
+    #[inline(always)]
+    const fn unpack(packed: u64) -> Self {
+        let fragment = match (packed >> 8) as u8 {
+            1 => Fragment::First,
+            2 => Fragment::Later,
+            _ => Fragment::No,
+        };
+        Self { payload: (packed >> 16) as usize, protocol: packed as u8, fragment }
+    }
+}
+
+/// Walks the extension headers from `payload` on; zero if they are malformed.
+///
+/// A function of its own in the program too: it is long and rarely run.
+#[inline(never)]
+fn walk_extensions<P: Packet>(packet: &P, payload: usize, protocol: u8) -> u64 {
+    let mut walk = Walk { payload, protocol, fragment: Fragment::No };
     let mut walked = 0;
     while walked < MAX_EXTENSIONS {
-        if !is_extension(ip.protocol) {
-            return Ok(());
+        if !is_extension(walk.protocol) {
+            return walk.pack();
         }
-        let extension = packet.at::<Extension>(ip.payload).ok_or(Reason::Malformed)?;
-        if ip.protocol == protocol::FRAGMENT {
+        // Far beyond what is looked at; and a bound, for the verifier.
+        if walk.payload > 1024 {
+            return 0;
+        }
+        let Some(extension) = packet.at::<Extension>(walk.payload) else { return 0 };
+        let header = walk.protocol;
+        walk.protocol = extension.next;
+        walk.payload += 8;
+        if header == protocol::FRAGMENT {
             let word = u16::from_be_bytes(extension.fragment);
             if word & 0xfff8 != 0 {
                 // What follows is a slice of the payload: nothing to walk.
-                ip.fragment = Fragment::Later;
-                ip.protocol = extension.next;
-                ip.payload += 8;
-                return Ok(());
+                walk.fragment = Fragment::Later;
+                return walk.pack();
             }
             // An atomic fragment (RFC 6946) is whole.
             if word & 1 != 0 {
-                ip.fragment = Fragment::First;
+                walk.fragment = Fragment::First;
             }
-            ip.payload += 8;
         } else {
-            ip.payload += 8 + 8 * usize::from(extension.length);
+            walk.payload += 8 * usize::from(extension.length);
         }
-        ip.protocol = extension.next;
         walked += 1;
     }
-    if is_extension(ip.protocol) { Err(Reason::Malformed) } else { Ok(()) }
+    if is_extension(walk.protocol) { 0 } else { walk.pack() }
 }

@@ -1,49 +1,45 @@
 //! TC ingress of a pod's host-side veth: what the pod sends.
 
-use super::{discard, settle};
 use crate::{
     arp,
     counters::Reason,
     family::{Family, Ip, V4, V6},
-    forward::{self, Hop},
-    icmp, ndp,
+    forward::{self, Origin},
+    icmp::{self, Answer},
     maps::route_kind,
+    ndp,
     tables::{Account, Dataplane, Tables},
-    verdict::{Action, Refusal, Verdict},
+    verdict::{Action, Refusal, act, drop},
     wire::{ETH_LEN, Eth, ether_type},
 };
 
 /// Decides what becomes of a packet that a pod sends.
 #[inline(always)]
-pub fn from_pod<D: Dataplane>(packet: &mut D) -> Action {
-    let len = packet.len();
-    let verdict = decide(packet);
-    settle(packet, len, verdict)
-}
-
-#[inline(always)]
-fn decide<D: Dataplane>(packet: &mut D) -> Verdict {
+pub fn from_pod<D: Dataplane>(packet: &mut D) -> D::Done {
     if packet.has_vlan() {
-        return Verdict::drop(Reason::Vlan);
+        return drop(packet, Reason::Vlan);
     }
-    let Some(eth) = packet.at::<Eth>(0) else { return Verdict::drop(Reason::Malformed) };
+    let Some(eth) = packet.at::<Eth>(0) else { return drop(packet, Reason::Malformed) };
     match eth.ether_type {
         ether_type::IPV4 => match V4::parse(packet, ETH_LEN) {
-            Ok(ip) => routed(packet, &ip),
-            Err(reason) => Verdict::drop(reason),
+            Some(mut ip) => routed(packet, &mut ip),
+            None => drop(packet, Reason::Malformed),
         },
         ether_type::IPV6 => match V6::parse(packet, ETH_LEN) {
-            Ok(ip) => ndp::answer(packet, &ip).unwrap_or_else(|| routed(packet, &ip)),
-            Err(reason) => Verdict::drop(reason),
+            Some(mut ip) => match ndp::answer(packet, &ip) {
+                Some(done) => done,
+                None => routed(packet, &mut ip),
+            },
+            None => drop(packet, Reason::Malformed),
         },
         ether_type::ARP => arp::answer(packet),
-        _ => Verdict::drop(Reason::NotIp),
+        _ => drop(packet, Reason::NotIp),
     }
 }
 
 /// An IP packet: sent on, or refused and the pod told.
 #[inline(always)]
-fn routed<F, D>(packet: &mut D, ip: &Ip<F>) -> Verdict
+fn routed<F, D>(packet: &mut D, ip: &mut Ip<F>) -> D::Done
 where
     F: Family,
     D: Dataplane + Tables<F>,
@@ -52,22 +48,27 @@ where
         Ok(verdict) => return verdict,
         Err(refusal) => refusal,
     };
-    let Refusal::Answer(reason, error) = refusal else { return discard(packet, refusal) };
+    let Refusal::Answer(reason, error) = refusal else {
+        return refusal.discard(packet);
+    };
     let gateway = F::gateway(packet.node());
-    match icmp::answer(packet, ip, gateway, error) {
-        Ok(Some(_)) => Verdict::new(reason, Action::Pod { ifindex: packet.ifindex() }),
-        Ok(None) => Verdict::drop(reason),
-        Err(failure) => discard(packet, failure.into()),
+    match icmp::answer(packet, ip, &gateway, error) {
+        Answer::Ready => {
+            let ifindex = packet.ifindex();
+            act(packet, reason, Action::Pod { ifindex })
+        }
+        Answer::Withheld => drop(packet, reason),
+        Answer::Failed => drop(packet, Reason::HelperFailed),
     }
 }
 
 #[inline(always)]
-fn route<F, D>(packet: &mut D, ip: &Ip<F>) -> Result<Verdict, Refusal>
+fn route<F, D>(packet: &mut D, ip: &Ip<F>) -> Result<D::Done, Refusal>
 where
     F: Family,
     D: Dataplane + Tables<F>,
 {
-    if F::is_multicast(&ip.dst) {
+    if F::is_multicast(ip.dst) {
         return Err(Reason::Multicast.into());
     }
     let slot = sender(packet, ip)?;
@@ -76,7 +77,7 @@ where
 
     if let Some(pod) = Tables::<F>::pod(packet, &ip.dst) {
         F::take_hop(packet, ETH_LEN)?;
-        return Ok(forward::to_pod(packet, &pod));
+        return Ok(forward::to_pod(packet, &pod, Action::Pod { ifindex: pod.ifindex }));
     }
     let Some(route) = Tables::<F>::route(packet, &ip.dst) else {
         return Ok(forward::to_host(packet, Reason::ToOutside));
@@ -84,7 +85,7 @@ where
     match route.kind {
         route_kind::HOST => Ok(forward::to_host(packet, Reason::ToHost)),
         route_kind::LOCAL => Err(Reason::NoSuchPod.into()),
-        _ => forward::to_peer(packet, ip, &route, Hop::Taken),
+        _ => forward::to_peer(packet, ip, route, Origin::Pod),
     }
 }
 

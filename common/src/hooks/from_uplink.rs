@@ -1,102 +1,103 @@
 //! TC ingress of an uplink: what the underlay sends.
 
-use super::{discard, settle};
 use crate::{
     counters::Reason,
     family::{Family, Ip, V4, V6},
-    forward::{self, Hop},
-    icmp,
+    forward::{self, Origin},
+    icmp::{self, Answer},
     maps::route_kind,
     node::feature,
     tables::{Account, Dataplane, Tables},
-    verdict::{Action, Refusal, Verdict},
+    verdict::{Action, Refusal, act, drop},
     vxlan,
     wire::{ETH_LEN, Eth, ether_type},
 };
 
-/// Left as it is.
-const FOREIGN: Verdict = Verdict::new(Reason::Foreign, Action::Continue);
-
 /// Decides what becomes of a packet that an uplink receives.
 #[inline(always)]
-pub fn from_uplink<D: Dataplane>(packet: &mut D) -> Action {
-    let len = packet.len();
-    let verdict = decide(packet);
-    settle(packet, len, verdict)
+pub fn from_uplink<D: Dataplane>(packet: &mut D) -> D::Done {
+    let tunnel = match arrive(packet) {
+        Ok(Some(tunnel)) => tunnel,
+        Ok(None) => return act(packet, Reason::Foreign, Action::Continue),
+        Err(reason) => return drop(packet, reason),
+    };
+    let offset = ETH_LEN + tunnel.room;
+    match tunnel.ether_type {
+        ether_type::IPV4 => match V4::parse(packet, offset) {
+            Some(mut ip) => deliver(packet, &mut ip, &tunnel),
+            None => drop(packet, Reason::Malformed),
+        },
+        ether_type::IPV6 => match V6::parse(packet, offset) {
+            Some(mut ip) => deliver(packet, &mut ip, &tunnel),
+            None => drop(packet, Reason::Malformed),
+        },
+        _ => drop(packet, Reason::NotIp),
+    }
 }
 
+/// How a packet came from a peer.
+#[derive(Clone, Copy)]
+struct Tunnel {
+    /// Bytes between the Ethernet header and the pods' IP header: zero if it came as it is.
+    room: usize,
+    /// Type of service on the outside.
+    tos: u8,
+    /// EtherType of what is inside, network byte order.
+    ether_type: [u8; 2],
+    /// The peer's slot.
+    peer: u32,
+}
+
+/// Whether a packet is from a peer: `None` is anybody else's.
 #[inline(always)]
-fn decide<D: Dataplane>(packet: &mut D) -> Verdict {
+fn arrive<D: Dataplane>(packet: &D) -> Result<Option<Tunnel>, Reason> {
     if packet.has_vlan() {
-        return FOREIGN;
+        return Ok(None);
     }
-    let Some(eth) = packet.at::<Eth>(0) else { return FOREIGN };
-    match eth.ether_type {
-        ether_type::IPV4 => underlay::<V4, D>(packet),
-        ether_type::IPV6 => underlay::<V6, D>(packet),
-        _ => FOREIGN,
+    match packet.at::<Eth>(0).map(|eth| eth.ether_type) {
+        Some(ether_type::IPV4) => over::<V4, D>(packet),
+        Some(ether_type::IPV6) => over::<V6, D>(packet),
+        _ => Ok(None),
     }
 }
 
 #[inline(always)]
-fn underlay<O, D>(packet: &mut D) -> Verdict
+fn over<O, D>(packet: &D) -> Result<Option<Tunnel>, Reason>
 where
     O: Family,
     D: Dataplane + Tables<O>,
 {
-    let arrival = match vxlan::arrive::<O, D>(packet) {
-        Ok(Some(arrival)) => arrival,
-        Ok(None) if packet.node().has(feature::DIRECT) => return direct::<O, D>(packet),
-        Ok(None) => return FOREIGN,
-        Err(reason) => return Verdict::drop(reason),
-    };
-    let tunnel = Tunnel { room: vxlan::room::<O>(), tos: arrival.tos, peer: arrival.peer };
-    let offset = ETH_LEN + tunnel.room;
-    match arrival.ether_type {
-        ether_type::IPV4 => match V4::parse(packet, offset) {
-            Ok(ip) => deliver(packet, &ip, &tunnel),
-            Err(reason) => Verdict::drop(reason),
-        },
-        ether_type::IPV6 => match V6::parse(packet, offset) {
-            Ok(ip) => deliver(packet, &ip, &tunnel),
-            Err(reason) => Verdict::drop(reason),
-        },
-        _ => Verdict::drop(Reason::NotIp),
+    let Some(ip) = O::parse(packet, ETH_LEN) else { return Ok(None) };
+    if let Some(arrival) = vxlan::arrive::<O, D>(packet, &ip)? {
+        let vxlan::Arrival { ether_type, peer } = arrival;
+        return Ok(Some(Tunnel { room: vxlan::room::<O>(), tos: ip.tos, ether_type, peer }));
     }
+    if !packet.node().has(feature::DIRECT) {
+        return Ok(None);
+    }
+    let peer = direct(packet, &ip);
+    Ok(peer.map(|peer| Tunnel { room: 0, tos: ip.tos, ether_type: O::ETHER_TYPE, peer }))
 }
 
-/// How a packet came: `room` is zero if without a tunnel.
-#[derive(Clone, Copy)]
-struct Tunnel {
-    room: usize,
-    tos: u8,
-    peer: u32,
-}
-
-/// A plain packet: ours if a direct peer's pod sends it to a pod or to the node. What the peer's node itself sends to the
-/// node is underlay traffic like any other's.
+/// The slot of the direct peer whose pod sends this plain packet to a pod or to the node. What the peer's node itself
+/// sends to the node is underlay traffic like any other's.
 #[inline(always)]
-fn direct<F, D>(packet: &mut D) -> Verdict
+fn direct<F, D>(packet: &D, ip: &Ip<F>) -> Option<u32>
 where
     F: Family,
     D: Dataplane + Tables<F>,
 {
-    let Ok(ip) = F::parse(packet, ETH_LEN) else { return FOREIGN };
-    let Some(source) = Tables::<F>::route(packet, &ip.src) else { return FOREIGN };
+    let source = Tables::<F>::route(packet, &ip.src)?;
     if source.kind != route_kind::DIRECT || ip.src == F::from_route(&source.underlay) {
-        return FOREIGN;
+        return None;
     }
-    let for_us = Tables::<F>::route(packet, &ip.dst)
-        .is_some_and(|route| matches!(route.kind, route_kind::HOST | route_kind::LOCAL));
-    if !for_us {
-        return FOREIGN;
-    }
-    deliver(packet, &ip, &Tunnel { room: 0, tos: ip.tos, peer: source.peer })
+    let destination = Tables::<F>::route(packet, &ip.dst)?;
+    matches!(destination.kind, route_kind::HOST | route_kind::LOCAL).then_some(source.peer)
 }
 
 /// A packet from a peer, its IP header read but its tunnel still on it: delivered, or refused and its source told.
 #[inline(always)]
-fn deliver<F, D>(packet: &mut D, ip: &Ip<F>, tunnel: &Tunnel) -> Verdict
+fn deliver<F, D>(packet: &mut D, ip: &mut Ip<F>, tunnel: &Tunnel) -> D::Done
 where
     F: Family,
     D: Dataplane + Tables<F>,
@@ -107,15 +108,17 @@ where
         Ok(verdict) => return verdict,
         Err(refusal) => refusal,
     };
-    let Refusal::Answer(reason, error) = refusal else { return discard(packet, refusal) };
-    match tell(packet, ip, tunnel, error) {
-        Ok(action) => Verdict::new(reason, action),
-        Err(refusal) => discard(packet, refusal),
+    let Refusal::Answer(reason, error) = refusal else {
+        return refusal.discard(packet);
+    };
+    match tell(packet, ip, tunnel, reason, error) {
+        Ok(done) => done,
+        Err(refusal) => refusal.discard(packet),
     }
 }
 
 #[inline(always)]
-fn accept<F, D>(packet: &mut D, ip: &Ip<F>, tunnel: &Tunnel) -> Result<Verdict, Refusal>
+fn accept<F, D>(packet: &mut D, ip: &Ip<F>, tunnel: &Tunnel) -> Result<D::Done, Refusal>
 where
     F: Family,
     D: Dataplane + Tables<F>,
@@ -137,7 +140,7 @@ where
     }
     strip::<F, D>(packet, tunnel)?;
     Ok(match pod {
-        Some(pod) => forward::to_pod(packet, &pod),
+        Some(pod) => forward::to_pod(packet, &pod, Action::Pod { ifindex: pod.ifindex }),
         None => forward::to_host(packet, Reason::ToHost),
     })
 }
@@ -156,19 +159,30 @@ fn strip<F: Family, D: Dataplane>(packet: &mut D, tunnel: &Tunnel) -> Result<(),
 
 /// Sends the source an ICMP error, the way that its route says.
 #[inline(always)]
-fn tell<F, D>(packet: &mut D, ip: &Ip<F>, tunnel: &Tunnel, error: icmp::Error) -> Result<Action, Refusal>
+fn tell<F, D>(
+    packet: &mut D,
+    ip: &mut Ip<F>,
+    tunnel: &Tunnel,
+    reason: Reason,
+    error: icmp::Error,
+) -> Result<D::Done, Refusal>
 where
     F: Family,
     D: Dataplane + Tables<F>,
 {
     strip::<F, D>(packet, tunnel)?;
-    let stripped = Ip { payload: ip.payload - tunnel.room, ..*ip };
+    ip.payload -= tunnel.room;
     let gateway = F::gateway(packet.node());
-    let Some(reply) = icmp::answer(packet, &stripped, gateway, error)? else { return Ok(Action::Drop) };
-    match Tables::<F>::route(packet, &reply.dst) {
+    // From here on `ip` is what the error says of itself.
+    match icmp::answer(packet, ip, &gateway, error) {
+        Answer::Ready => {}
+        Answer::Withheld => return Err(Refusal::Drop(reason)),
+        Answer::Failed => return Err(Reason::HelperFailed.into()),
+    }
+    match Tables::<F>::route(packet, &ip.dst) {
         Some(route) if matches!(route.kind, route_kind::OVERLAY | route_kind::DIRECT) => {
-            Ok(forward::to_peer(packet, &reply, &route, Hop::Free)?.action)
+            forward::to_peer(packet, ip, route, Origin::Answer(reason))
         }
-        _ => Ok(Action::Drop),
+        _ => Err(Refusal::Drop(reason)),
     }
 }

@@ -1,0 +1,223 @@
+//! The BPF maps and the kernel's routing as the tables that the decisions look up.
+
+use core::{mem, ptr};
+
+use aya_ebpf::{
+    bindings::{BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup},
+    btf_maps::PerCpuArray,
+    helpers::{self, bpf_ktime_get_coarse_ns},
+};
+use common::{
+    counters::{Counter, HookCounters, Reason},
+    family::{Family, V4, V6},
+    maps::{Allowed, Budget, Endpoint, HelperError, Route, Source, Traffic, Vtep},
+    node::Node,
+    packet::{Failed, Helper},
+    tables::{Account, Dataplane, Neighbour, NextHop, Tables, Underlay},
+    verdict::Action,
+    wire::{Mac, protocol},
+};
+
+use crate::{
+    action, lpm,
+    maps::{
+        COUNTERS, HELPER_ERRORS, ICMP_BUDGET, PEER_TRAFFIC, POD_TRAFFIC, PODS4, PODS6, ROUTES4, ROUTES6,
+        SOURCES4, SOURCES6, VTEPS4, VTEPS6, node,
+    },
+    opaque::opaque,
+    skb::Skb,
+};
+
+/// Address families as the kernel numbers them.
+pub const AF_INET: u8 = 2;
+/// See [`AF_INET`].
+pub const AF_INET6: u8 = 10;
+
+/// Implements the look-ups of one family over its maps.
+macro_rules! tables {
+    ($family:ty, $key:ty, $pods:ident, $routes:ident, $vteps:ident, $sources:ident) => {
+        impl Tables<$family> for Skb {
+            #[inline(always)]
+            fn pod(&self, address: &<$family as Family>::Addr) -> Option<Endpoint> {
+                copied($pods.get_ptr(bytemuck::cast_ref::<_, $key>(address)))
+            }
+
+            #[inline(always)]
+            fn route(&self, destination: &<$family as Family>::Addr) -> Option<&'static Route> {
+                lpm::find(&$routes, bytemuck::cast::<_, $key>(*destination))
+            }
+
+            #[inline(always)]
+            fn vtep(&self, address: &<$family as Family>::Addr) -> Option<Vtep> {
+                copied($vteps.get_ptr(bytemuck::cast_ref::<_, $key>(address)))
+            }
+
+            #[inline(always)]
+            fn allowed(&self, ifindex: u32, source: &<$family as Family>::Addr) -> Option<Allowed> {
+                let address = bytemuck::cast::<_, $key>(*source);
+                let source = Source { ifindex: ifindex.to_be_bytes(), address };
+                lpm::find(&$sources, source).copied()
+            }
+
+            #[inline(always)]
+            fn next_hop(&self, query: &Underlay<$family>) -> Result<NextHop, Failed> {
+                look_up(self, query)
+            }
+        }
+    };
+}
+
+tables!(V4, [u8; 4], PODS4, ROUTES4, VTEPS4, SOURCES4);
+tables!(V6, [u8; 16], PODS6, ROUTES6, VTEPS6, SOURCES6);
+
+/// What a hash map holds, copied out at once: the kernel may give the element to another key at any time.
+#[inline(always)]
+fn copied<T: Copy>(element: Option<*const T>) -> Option<T> {
+    // SAFETY: the kernel returns a valid element or none; it stays readable for as long as the program runs.
+    element.map(|element| unsafe { *element })
+}
+
+/// Asks the kernel's routing.
+#[inline(always)]
+fn look_up<F: Family>(skb: &Skb, query: &Underlay<F>) -> Result<NextHop, Failed> {
+    // SAFETY: a struct of integers; zero stands for "not given" in each.
+    let mut fib: bpf_fib_lookup = unsafe { mem::zeroed() };
+    fib.family = if F::IS_V6 { AF_INET6 } else { AF_INET };
+    fib.l4_protocol = protocol::UDP;
+    fib.sport = u16::from_ne_bytes(query.source_port);
+    fib.dport = u16::from_ne_bytes(query.destination_port);
+    // As if the packet had come in by the gateway device, which the loader allows to forward: the kernel answers for no
+    // other device (FWD_DISABLED) unless the whole host is a router.
+    fib.ifindex = node().gateway_ifindex;
+    if !F::IS_V6 {
+        // IPv6 has a flow label in its place.
+        fib.__bindgen_anon_2.tos = query.tos;
+    }
+    // SAFETY: each union starts with the address of either family; the context is the program's own, and the struct is of
+    // the size that is said.
+    let answer = unsafe {
+        ptr::from_mut(&mut fib.__bindgen_anon_3).cast::<F::Addr>().write_unaligned(query.source);
+        ptr::from_mut(&mut fib.__bindgen_anon_4).cast::<F::Addr>().write_unaligned(query.destination);
+        helpers::bpf_fib_lookup(
+            skb.raw().cast(),
+            ptr::from_mut(&mut fib),
+            size_of::<bpf_fib_lookup>() as i32,
+            0,
+        )
+    } as u32;
+    let neighbour = match answer {
+        BPF_FIB_LKUP_RET_SUCCESS => Neighbour::Known { dst: mac(&fib.dmac), src: mac(&fib.smac) },
+        BPF_FIB_LKUP_RET_NO_NEIGH => {
+            // The next hop took the destination's place, in its own family: a router's, or the peer itself.
+            // SAFETY: integers in every member of the union.
+            let address = unsafe { fib.__bindgen_anon_4.ipv6_dst };
+            Neighbour::Unknown { address, v6: fib.family == AF_INET6 }
+        }
+        answer => return Err(Failed { helper: Helper::FibLookup, code: answer as i32 }),
+    };
+    Ok(NextHop { ifindex: fib.ifindex, neighbour })
+}
+
+/// A MAC address out of the answer, which lies on the stack: there the verifier takes aligned accesses only, and so LLVM,
+/// which is told that any access will do (a packet's will), must not make wider ones of these.
+#[inline(always)]
+fn mac(bytes: &[u8; 6]) -> Mac {
+    let words = bytes.as_ptr().cast::<u16>();
+    // SAFETY: within the array, which lies at an even offset of a struct aligned to 4.
+    unsafe {
+        Mac::from_words([words.read_volatile(), words.add(1).read_volatile(), words.add(2).read_volatile()])
+    }
+}
+
+impl Dataplane for Skb {
+    type Done = i32;
+
+    #[inline(always)]
+    fn received(&self) -> usize {
+        self.received
+    }
+
+    #[inline(always)]
+    fn act(&mut self, action: Action) -> i32 {
+        action::act(self, action)
+    }
+
+    #[inline(always)]
+    fn node(&self) -> &'static Node {
+        node()
+    }
+
+    #[inline(always)]
+    fn count(&mut self, reason: Reason, bytes: usize) {
+        #[cfg(feature = "trace")]
+        crate::trace::verdict(self.raw(), self.hook() as u32, reason as u32, bytes as u32);
+        let Some(counters) = COUNTERS.get_ptr_mut(self.hook() as u32) else { return };
+        let index = opaque(reason as usize);
+        if index >= HookCounters::COUNT {
+            return;
+        }
+        // SAFETY: `HookCounters` is an array of counters, which `common::counters` checks, and the index lies within; this
+        // CPU's element is this program's alone.
+        unsafe {
+            let counter = counters.cast::<Counter>().add(index);
+            (*counter).packets += 1;
+            (*counter).bytes += bytes as u64;
+        }
+    }
+
+    #[inline(always)]
+    fn account(&mut self, account: Account, bytes: usize) {
+        match account {
+            Account::PodTx(slot) => sent(&POD_TRAFFIC, slot, bytes),
+            Account::PodRx(slot) => received(&POD_TRAFFIC, slot, bytes),
+            Account::PeerTx(slot) => sent(&PEER_TRAFFIC, slot, bytes),
+            Account::PeerRx(slot) => received(&PEER_TRAFFIC, slot, bytes),
+        }
+    }
+
+    #[inline(never)]
+    fn failed(&mut self, failure: Failed) {
+        let key = HelperError {
+            hook: self.hook() as u8,
+            helper: failure.helper as u8,
+            reserved: [0; 2],
+            code: failure.code,
+        };
+        if let Some(count) = HELPER_ERRORS.get_ptr_mut(key) {
+            // SAFETY: this CPU's element is this program's alone.
+            unsafe { *count += 1 };
+        } else {
+            // A full map loses the count of a failure of a new kind; the packet itself is counted as dropped.
+            let _ = HELPER_ERRORS.insert(key, 1, 0);
+        }
+    }
+
+    #[inline(always)]
+    fn budget(&mut self) -> Option<(&mut Budget, u64)> {
+        let budget = ICMP_BUDGET.get_ptr_mut(0)?;
+        // SAFETY: this CPU's element is this program's alone; the clock helper takes nothing.
+        unsafe { Some((&mut *budget, bpf_ktime_get_coarse_ns())) }
+    }
+}
+
+#[inline(always)]
+fn sent<const N: usize>(traffic: &PerCpuArray<Traffic, N>, slot: u32, bytes: usize) {
+    if let Some(traffic) = traffic.get_ptr_mut(slot) {
+        // SAFETY: this CPU's element is this program's alone.
+        unsafe {
+            (*traffic).tx_packets += 1;
+            (*traffic).tx_bytes += bytes as u64;
+        }
+    }
+}
+
+#[inline(always)]
+fn received<const N: usize>(traffic: &PerCpuArray<Traffic, N>, slot: u32, bytes: usize) {
+    if let Some(traffic) = traffic.get_ptr_mut(slot) {
+        // SAFETY: this CPU's element is this program's alone.
+        unsafe {
+            (*traffic).rx_packets += 1;
+            (*traffic).rx_bytes += bytes as u64;
+        }
+    }
+}
