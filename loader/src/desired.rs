@@ -196,7 +196,15 @@ impl Desired {
     /// Smallest MTU that the pods' address families work with.
     #[must_use]
     pub fn least_mtu(&self) -> u32 {
-        if self.node.gateway6.is_some() { MIN_MTU6 } else { MIN_MTU4 }
+        if self.has_ipv6_pods() { MIN_MTU6 } else { MIN_MTU4 }
+    }
+
+    /// Whether any pods have IPv6 addresses, ours or a peer's: the kernel routes none through a device below
+    /// [`MIN_MTU6`].
+    #[must_use]
+    pub fn has_ipv6_pods(&self) -> bool {
+        let peers = self.peers.iter().flat_map(|peer| &peer.pod_cidrs);
+        self.node.pod_cidrs.iter().chain(peers).any(|cidr| matches!(cidr, IpNet::V6(_)))
     }
 
     /// MTU of the pods and of the gateway device, given those of the uplinks.
@@ -213,7 +221,7 @@ impl Desired {
             }
             Some(configured) => Ok(configured),
             None if left < self.least_mtu() => {
-                let family = if self.node.gateway6.is_some() { "IPv6" } else { "IPv4" };
+                let family = if self.has_ipv6_pods() { "IPv6" } else { "IPv4" };
                 Err(MtuError::UplinkTooSmall { uplink, overhead, left, least: self.least_mtu(), family })
             }
             None => Ok(left),
@@ -251,7 +259,7 @@ impl Pod {
 mod tests {
     use super::*;
 
-    fn desired(mtu: Option<u32>, underlays: &[(&str, bool)], gateway6: Option<&str>) -> Desired {
+    fn desired(mtu: Option<u32>, underlays: &[(&str, bool)], ipv6_cidr: Option<&str>) -> Desired {
         let peer = |(underlay, direct): &(&str, bool)| Peer {
             name: (*underlay).to_owned(),
             addresses: vec![underlay.parse().unwrap()],
@@ -267,10 +275,10 @@ mod tests {
                 mac: Mac::default(),
                 gateway_device: DEFAULT_GATEWAY.to_owned(),
                 gateway4: Some(Ipv4Addr::new(10, 200, 0, 1)),
-                gateway6: gateway6.map(|gateway| gateway.parse().unwrap()),
+                gateway6: None,
                 underlay4: None,
                 underlay6: None,
-                pod_cidrs: Vec::new(),
+                pod_cidrs: ipv6_cidr.iter().map(|cidr| cidr.parse().unwrap()).collect(),
             },
             overlay: Overlay { vni: DEFAULT_VNI, port: DEFAULT_PORT, mtu },
             peers: underlays.iter().map(peer).collect(),
@@ -286,7 +294,7 @@ mod tests {
         assert_eq!(desired(None, &[], None).overlay_mtu(&[1500]), Ok(1450));
         assert_eq!(desired(None, &over4, None).overlay_mtu(&[9000, 1500]), Ok(1450));
         assert_eq!(desired(None, &over6, None).overlay_mtu(&[1500]), Ok(1430));
-        assert_eq!(desired(None, &over6, Some("fd00:10:200::1")).overlay_mtu(&[1350]), Ok(1280));
+        assert_eq!(desired(None, &over6, Some("fd00:10:200::/64")).overlay_mtu(&[1350]), Ok(1280));
     }
 
     #[test]
@@ -303,7 +311,7 @@ mod tests {
     fn an_uplink_too_small_is_an_error() {
         assert_eq!(desired(None, &[], None).overlay_mtu(&[]), Err(MtuError::NoUplink));
         let error =
-            desired(None, &[("fd00::21", false)], Some("fd00:10:200::1")).overlay_mtu(&[1349]).unwrap_err();
+            desired(None, &[("fd00::21", false)], Some("fd00:10:200::/64")).overlay_mtu(&[1349]).unwrap_err();
         assert!(
             error
                 .to_string()

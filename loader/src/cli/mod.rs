@@ -14,7 +14,7 @@ use self::{
     node::{CleanupArgs, CountersArgs, PeersArgs, PodsArgs, StatusArgs},
     run::RunArgs,
 };
-use crate::config::ConfigError;
+use crate::{config::ConfigError, inspect::SelectError};
 
 /// Exit code of bad usage and of a configuration with errors; clap has the same.
 const USAGE: u8 = 2;
@@ -70,10 +70,11 @@ pub fn main() -> ExitCode {
 /// What to say of an error, and the exit code. A configuration with errors has its own lines; any other error is one,
 /// with its causes.
 fn explain(error: &anyhow::Error) -> (String, u8) {
-    match error.downcast_ref::<ConfigError>() {
-        Some(error) => (error.to_string(), USAGE),
-        None => (format!("error: {error:#}"), FAILED),
+    if let Some(error) = error.downcast_ref::<ConfigError>() {
+        return (error.to_string(), USAGE);
     }
+    let ambiguous = matches!(error.downcast_ref(), Some(SelectError::Several { .. }));
+    (format!("error: {error:#}"), if ambiguous { USAGE } else { FAILED })
 }
 
 impl Verb {
@@ -109,6 +110,11 @@ mod tests {
         assert!(
             text.starts_with("cannot read the configuration /nowhere/x.toml") && code == 2,
             "{text} {code}"
+        );
+        let several = SelectError::Several { nodes: vec!["a".to_owned(), "b".to_owned()] };
+        assert_eq!(
+            explain(&several.into()),
+            ("error: several nodes are here: a, b; choose one with --node".to_owned(), 2)
         );
         let failed = anyhow::anyhow!("EPERM").context("open map");
         assert_eq!(explain(&failed), ("error: open map: EPERM".to_owned(), 1));

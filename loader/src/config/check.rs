@@ -74,7 +74,8 @@ fn check_node(errors: &Errors<'_>, file: &File, node: &Node) {
     }
 
     let Some(mtu) = &file.overlay.mtu else { return };
-    let has_ipv6 = node.pod_cidrs.values().any(|cidr| matches!(cidr, IpNet::V6(_)));
+    let peers = file.peers.iter().flat_map(|peer| peer.pod_cidrs.values());
+    let has_ipv6 = node.pod_cidrs.values().chain(peers).any(|cidr| matches!(cidr, IpNet::V6(_)));
     let (least, family) = if has_ipv6 { (MIN_MTU6, "IPv6") } else { (MIN_MTU4, "IPv4") };
     if mtu.value < least {
         errors.wrong(

@@ -458,6 +458,10 @@ fn overlay() {
         ["7:7 overlay.mtu: 575 is less than 576, which IPv4 pods need at least",]
     );
     assert_eq!(
+        said(&[&ipv4, PEER, "[overlay]\nmtu = 1279\n"].concat()),
+        ["11:7 overlay.mtu: 1279 is less than 1280, which IPv6 pods need at least"],
+    );
+    assert_eq!(
         said(&[&ipv4, PEER, "route = \"tunnel\"\n"].concat()),
         ["10:9 peer[0].route: \"tunnel\" is not one of \"overlay\", \"direct\"",]
     );
@@ -574,6 +578,32 @@ rout = "direct"
             "15:1 peer[0].rout: unknown key; did you mean \"route\"?",
         ]
     );
+}
+
+/// Whatever people type, and wherever an editor has cut it off: an answer, and places that exist.
+#[test]
+fn no_text_is_too_bad() {
+    let whole = [NODE, PEER, POD, "[overlay]\nmtu = 1400 # ä\n"].concat();
+    let lines = |text: &str| text.lines().count().max(1) + 1;
+    let answered = |text: &str| {
+        if let Err(Invalid { errors, .. }) = parse("x.toml", text) {
+            assert!(!errors.is_empty(), "{text}");
+            let places =
+                errors.iter().all(|error| (1..=lines(text)).contains(&error.line) && error.column > 0);
+            assert!(places, "{text}\n{errors:?}");
+        }
+    };
+    for (at, letter) in whole.char_indices() {
+        let (before, rest) = whole.split_at(at);
+        let after = &rest[letter.len_utf8()..];
+        answered(before);
+        answered(rest);
+        for other in ["", "\"", "[", "]", "=", "\n", "\r\n", "\t", "é", "\0", "#", "{", "9"] {
+            answered(&[before, other, after].concat());
+        }
+    }
+    assert_eq!(said(&whole.replace('\n', "\r\n")), [""; 0]);
+    assert_eq!(said(&format!("\u{feff}{whole}")), [""; 0]);
 }
 
 #[test]

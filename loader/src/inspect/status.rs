@@ -1,16 +1,21 @@
 //! What the node is, what is attached where, and how full the maps are.
 
 use std::{
-    fs,
+    collections::HashMap,
+    fs::{self, File},
     os::unix::fs::MetadataExt as _,
-    path::Path,
+    path::{Path, PathBuf},
+    thread,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Context as _;
 use aya::programs::links::{FdLink, PinnedLink};
 use common::maps::name;
-use nix::net::if_::if_indextoname;
+use nix::{
+    net::if_::if_indextoname,
+    sched::{CloneFlags, setns},
+};
 
 use super::{pinned, running};
 use crate::{
@@ -22,6 +27,7 @@ use crate::{
 
 /// All of it, as far as it is there.
 pub fn status(paths: &NodePaths) -> anyhow::Result<StatusReport> {
+    let holder = running::holder(paths);
     let state = State::read(&paths.state())?;
     let kernel =
         fs::read_to_string("/proc/sys/kernel/osrelease").context("read /proc/sys/kernel/osrelease")?;
@@ -29,10 +35,10 @@ pub fn status(paths: &NodePaths) -> anyhow::Result<StatusReport> {
         node: paths.node().to_owned(),
         time: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
         kernel: kernel.trim().to_owned(),
-        loader: loader(paths, state.as_ref()),
+        loader: loader(paths, holder, state.as_ref()),
         facts: state.as_ref().map(facts),
         problems: state.iter().flat_map(|state| state.problems.clone()).collect(),
-        attached: attached(paths, state.as_ref())?,
+        attached: attached(paths, state.as_ref(), holder)?,
         maps: maps(paths)?,
         pins: Pins {
             directory: paths.pins().to_owned(),
@@ -44,8 +50,7 @@ pub fn status(paths: &NodePaths) -> anyhow::Result<StatusReport> {
     })
 }
 
-fn loader(paths: &NodePaths, state: Option<&State>) -> LoaderStatus {
-    let holder = running::holder(paths);
+fn loader(paths: &NodePaths, holder: Option<u32>, state: Option<&State>) -> LoaderStatus {
     // What the state says of a process is about this one only if it is this one's.
     let state = state.filter(|state| holder.is_none_or(|pid| pid == state.pid));
     LoaderStatus {
@@ -73,6 +78,7 @@ fn facts(state: &State) -> NodeFacts {
         port: state.port,
         mtu: state.mtu,
         netns: state.netns,
+        netns_is_ours: is_here(Some(state)),
         pods: state.pods.len(),
         waiting: state.waiting.len(),
         peers: state.peers.len(),
@@ -116,8 +122,7 @@ fn kind_name(kind: &str) -> String {
     name
 }
 
-fn attached(paths: &NodePaths, state: Option<&State>) -> anyhow::Result<Vec<Attached>> {
-    let devices = Devices::new(state);
+fn attached(paths: &NodePaths, state: Option<&State>, loader: Option<u32>) -> anyhow::Result<Vec<Attached>> {
     let mut attached = Vec::new();
     for name in names(&paths.links()) {
         let Some((program, ifindex)) = program_and_device(&name) else { continue };
@@ -132,11 +137,16 @@ fn attached(paths: &NodePaths, state: Option<&State>) -> anyhow::Result<Vec<Atta
             link.info().with_context(|| format!("BPF_OBJ_GET_INFO_BY_FD of link {}", path.display()))?;
         attached.push(Attached {
             program: program.to_owned(),
-            device: devices.name(ifindex),
+            device: None,
             ifindex,
             link_id: info.id(),
             program_id: info.program_id(),
         });
+    }
+    let ifindexes: Vec<_> = attached.iter().map(|attached| attached.ifindex).collect();
+    let devices = Devices::new(state, loader, &ifindexes);
+    for Attached { device, ifindex, .. } in &mut attached {
+        *device = devices.name(*ifindex);
     }
     attached.sort_by(|a, b| (a.ifindex, &a.program).cmp(&(b.ifindex, &b.program)));
     Ok(attached)
@@ -151,23 +161,52 @@ fn program_and_device(name: &str) -> Option<(&str, u32)> {
 /// Names of the node's devices.
 struct Devices<'a> {
     state: Option<&'a State>,
-    /// Whether the node's network namespace is the one that we are in.
-    here: bool,
+    names: HashMap<u32, String>,
 }
 
 impl<'a> Devices<'a> {
-    fn new(state: Option<&'a State>) -> Self {
-        let netns = fs::metadata("/proc/self/ns/net").map(|netns| netns.ino()).ok();
-        Self { state, here: netns.is_some() && netns == state.map(|state| state.netns) }
+    /// Looks `ifindexes` up where the node is: here, or where its loader runs.
+    fn new(state: Option<&'a State>, loader: Option<u32>, ifindexes: &[u32]) -> Self {
+        let netns = match loader {
+            _ if is_here(state) => Some(PathBuf::from(OWN_NETNS)),
+            Some(pid) => Some(PathBuf::from(format!("/proc/{pid}/ns/net"))),
+            None => None,
+        };
+        let names = netns.and_then(|netns| names_in(&netns, ifindexes)).unwrap_or_default();
+        Self { state, names }
     }
 
     fn name(&self, ifindex: u32) -> Option<String> {
-        if self.here {
-            return if_indextoname(ifindex).ok()?.into_string().ok();
-        }
-        let pod = self.state?.pods.iter().find(|pod| pod.ifindex == ifindex)?;
-        Some(pod.host_device.clone())
+        let known = |state: &State| {
+            let pod = state.pods.iter().find(|pod| pod.ifindex == ifindex)?;
+            Some(pod.host_device.clone())
+        };
+        self.names.get(&ifindex).cloned().or_else(|| known(self.state?))
     }
+}
+
+/// Network namespace that the process is in.
+const OWN_NETNS: &str = "/proc/self/ns/net";
+
+/// Whether the node's network namespace is the one that the process is in.
+fn is_here(state: Option<&State>) -> bool {
+    let netns = fs::metadata(OWN_NETNS).map(|netns| netns.ino());
+    matches!((netns, state), (Ok(netns), Some(state)) if netns == state.netns)
+}
+
+/// Names of devices in a network namespace, which a thread of its own enters; `None` if it may not.
+fn names_in(netns: &Path, ifindexes: &[u32]) -> Option<HashMap<u32, String>> {
+    let netns = File::open(netns).ok()?;
+    let look_up = || {
+        setns(netns, CloneFlags::CLONE_NEWNET).ok()?;
+        let name = |ifindex: &u32| {
+            let name = if_indextoname(*ifindex).ok()?.into_string().ok()?;
+            // What nix 0.31 answers for a device that there is not.
+            (!name.is_empty()).then_some((*ifindex, name))
+        };
+        Some(ifindexes.iter().filter_map(name).collect())
+    };
+    thread::scope(|scope| scope.spawn(look_up).join()).ok().flatten()
 }
 
 #[cfg(test)]
@@ -179,6 +218,17 @@ mod tests {
         assert_eq!(program_and_device("from_pod_7"), Some(("from_pod", 7)));
         assert_eq!(program_and_device("from_pod_7_next"), None);
         assert_eq!(program_and_device("stray"), None);
+    }
+
+    #[test]
+    fn names_of_devices() {
+        if !nix::unistd::geteuid().is_root() {
+            println!("skipped: needs root to enter a network namespace");
+            return;
+        }
+        let names = names_in(Path::new(OWN_NETNS), &[1, u32::MAX]).unwrap();
+        assert_eq!(names, HashMap::from([(1, "lo".to_owned())]));
+        assert_eq!(names_in(Path::new("/nowhere"), &[1]), None);
     }
 
     #[test]

@@ -72,6 +72,8 @@ pub struct NodeFacts {
     pub mtu: u32,
     /// Inode of the node's network namespace.
     pub netns: u64,
+    /// Whether that is the one that this was gathered in.
+    pub netns_is_ours: bool,
     /// How many pods are connected.
     pub pods: usize,
     /// How many pods are configured but not connected.
@@ -138,18 +140,8 @@ impl StatusReport {
 
     fn lines(&self) -> Vec<(&'static str, String)> {
         let mut lines = vec![("node", self.node.clone()), ("loader", self.loader())];
-        if let Some(NodeFacts {
-            mac,
-            underlay,
-            uplinks,
-            gateway_device,
-            gateways,
-            vni,
-            port,
-            mtu,
-            netns,
-            ..
-        }) = &self.facts
+        if let Some(NodeFacts { mac, underlay, uplinks, gateway_device, gateways, vni, port, mtu, .. }) =
+            &self.facts
         {
             lines.extend([
                 ("underlay", format!("{} on {}", list(underlay), list(uplinks))),
@@ -157,10 +149,11 @@ impl StatusReport {
                 ("overlay", format!("vxlan vni {vni} port {port}")),
                 ("mtu", mtu.to_string()),
                 ("gateway", format!("{} on {gateway_device}", list(gateways))),
-                ("netns", netns.to_string()),
             ]);
         }
-        if let Some(NodeFacts { pods, waiting, peers, .. }) = self.facts {
+        if let Some(NodeFacts { netns, netns_is_ours, pods, waiting, peers, .. }) = self.facts {
+            let whose = if netns_is_ours { "this one" } else { "not this one" };
+            lines.push(("netns", format!("{netns} ({whose})")));
             let waiting = if waiting == 0 { String::new() } else { format!(", {waiting} not connected") };
             lines.push(("pods", format!("{pods}{waiting}")));
             lines.push(("peers", peers.to_string()));
@@ -269,6 +262,7 @@ mod tests {
                 port: 8472,
                 mtu: 1450,
                 netns: 4_026_531_840,
+                netns_is_ours: false,
                 pods: 2,
                 waiting: 1,
                 peers: 3,
@@ -313,7 +307,7 @@ mod tests {
              overlay       vxlan vni 1 port 8472\n\
              mtu           1450\n\
              gateway       10.200.0.1 on podlane0\n\
-             netns         4026531840\n\
+             netns         4026531840 (not this one)\n\
              pods          2, 1 not connected\n\
              peers         3\n\
              pins          /sys/fs/bpf/podlane/worker-0 (13 maps, 4 programs, 1 link)\n\
