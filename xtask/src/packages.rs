@@ -20,8 +20,17 @@ pub(crate) fn refresh() -> Result<()> {
     announce_and_run(command::as_root("apt-get")?.args(["update", "--quiet=2"]))
 }
 
-/// Installs packages without a question.
+/// Installs packages without a question. The lists of packages may be missing or older than what the servers still
+/// have, so a failure fetches them and tries again.
 pub(crate) fn install(names: &[&str]) -> Result<()> {
+    if try_install(names).is_ok() {
+        return Ok(());
+    }
+    refresh()?;
+    try_install(names)
+}
+
+fn try_install(names: &[&str]) -> Result<()> {
     let mut apt = command::as_root("env")?;
     apt.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--yes", "--quiet=2"])
         .args(["--no-install-recommends"])

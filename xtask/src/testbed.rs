@@ -20,7 +20,7 @@ pub(crate) struct Options {
 
 /// Builds the programs, the loader and that binary of package `tests`, all optimised, and runs it as root.
 pub(crate) fn run(binary: &str, options: &Options) -> Result<ExitCode> {
-    tools::install_missing()?;
+    tools::install_missing();
     build_ebpf::build(&[Variant::Normal], true)?;
     command::run(
         command::cargo().args(["build", "--release", "--package", "loader", "--package", "tests"]).args([

@@ -53,7 +53,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let needs_root = suites.iter().any(|suite| suite.needs_root());
 
     if needs_root {
-        tools::install_missing()?;
+        tools::install_missing();
     }
     // The loader embeds the normal programs, so even host tests need them; the trace build is only ever loaded.
     let variants: &[Variant] =

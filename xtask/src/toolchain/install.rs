@@ -38,18 +38,13 @@ pub(super) fn linker_advice(llvm: u32) -> String {
     )
 }
 
-/// Installs a compiler that can build for BPF: Debian's, whose `core` comes compiled, or the sources of `core` for the
-/// rustup toolchain that is there, or rustup's nightly.
+/// Installs a compiler that can build for BPF: Debian's, whose `core` comes compiled; or the sources of `core` for the
+/// rustup toolchain that is there; or rustup's nightly. A way that fails says why and makes room for the next.
 pub(super) fn rustc(present: &[Rustc]) -> Result<()> {
-    let (major, minor) = project::RUST_VERSION;
     if packages::can_install() {
-        packages::refresh()?;
-        for set in DEBIAN_RUSTC {
-            if packages::candidate(set[0]).is_some_and(|version| is_at_least(&version, (major, minor)))
-                && set.iter().all(|name| packages::candidate(name).is_some())
-            {
-                return packages::install(&set);
-            }
+        match debian_rustc() {
+            Ok(()) => return Ok(()),
+            Err(error) => eprintln!("warning: {error:#}"),
         }
     }
     let Some(rustup) = project::find_program("rustup") else {
@@ -60,19 +55,26 @@ pub(super) fn rustc(present: &[Rustc]) -> Result<()> {
     for toolchain in known.filter_map(|rustc| rustc.rustup.as_ref()) {
         let mut add = Command::new(&rustup);
         add.args(["component", "add", "rust-src", "--toolchain", toolchain]);
-        if announce_and_run(&mut add).is_ok() {
-            return Ok(());
+        match announce_and_run(&mut add) {
+            Ok(()) => return Ok(()),
+            Err(error) => eprintln!("warning: {error:#}"),
         }
     }
-    announce_and_run(Command::new(rustup).args([
-        "toolchain",
-        "install",
-        "nightly",
-        "--profile",
-        "minimal",
-        "--component",
-        "rust-src",
-    ]))
+    let nightly = ["toolchain", "install", "nightly", "--profile", "minimal", "--component", "rust-src"];
+    announce_and_run(Command::new(rustup).args(nightly))
+}
+
+/// Debian's compiler, from the first set of packages that is recent enough.
+fn debian_rustc() -> Result<()> {
+    packages::refresh()?;
+    let is_usable = |set: &&[&str; 3]| {
+        packages::candidate(set[0]).is_some_and(|version| is_at_least(&version, project::RUST_VERSION))
+            && set.iter().all(|name| packages::candidate(name).is_some())
+    };
+    let Some(set) = DEBIAN_RUSTC.iter().find(is_usable) else {
+        bail!("Debian's packages have no compiler that is recent enough and builds for BPF");
+    };
+    packages::install(set)
 }
 
 /// Installs a bpf-linker for that LLVM into this checkout's tools.
@@ -80,15 +82,11 @@ pub(super) fn linker(llvm: u32) -> Result<()> {
     if !LINKER_LLVMS.contains(&llvm) {
         bail!("bpf-linker {LINKER_VERSION} cannot be built with LLVM {llvm}");
     }
-    if llvm_prefix(llvm).is_none() && packages::can_install() {
-        let packages = [format!("llvm-{llvm}-dev"), format!("libpolly-{llvm}-dev")];
-        let names = [packages[0].as_str(), packages[1].as_str(), "libzstd-dev", "zlib1g-dev"];
-        if packages::candidate(names[0]).is_none() {
-            packages::refresh()?;
-        }
-        if packages::candidate(names[0]).is_some() {
-            packages::install(&names)?;
-        }
+    if llvm_prefix(llvm).is_none()
+        && packages::can_install()
+        && let Err(error) = debian_llvm(llvm)
+    {
+        eprintln!("warning: {error:#}");
     }
     let Some(prefix) = llvm_prefix(llvm) else { return released_linker(llvm) };
     let mut cargo = command::cargo();
@@ -100,6 +98,13 @@ pub(super) fn linker(llvm: u32) -> Result<()> {
         .args(["--features", &format!("llvm-{llvm}"), "--root"])
         .arg(project::tools());
     announce_and_run(&mut cargo)
+}
+
+/// LLVM with its headers, and what it is linked with.
+fn debian_llvm(llvm: u32) -> Result<()> {
+    let versioned = [format!("llvm-{llvm}-dev"), format!("libpolly-{llvm}-dev")];
+    let [llvm_dev, polly_dev] = &versioned;
+    packages::install(&[llvm_dev, polly_dev, "libzstd-dev", "zlib1g-dev"])
 }
 
 /// A linker that its authors built, where cargo-binstall is there to fetch it and its LLVM happens to be the right one.
