@@ -8,7 +8,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -87,8 +87,8 @@ impl Loader {
         let child = command.spawn().with_context(|| format!("start `{}`", command::show(&command)))?;
         let entry = Entry::new(Kind::Process, &child.id().to_string())?;
         let mut loader = Self { child, log, entry };
-        wait::until(&format!("loader of {node} to be ready"), || loader.is_ready(node))
-            .with_context(|| format!("the loader's log:\n{}", loader.log_tail()))?;
+        let ready = wait::until(&format!("loader of {node} to be ready"), || loader.is_ready(node));
+        ready.flatten().with_context(|| format!("the loader's log:\n{}", loader.log_tail()))?;
         Ok(loader)
     }
 
@@ -133,13 +133,14 @@ impl Loader {
         self.entry.keep();
     }
 
-    fn is_ready(&mut self, node: &str) -> Result<Option<()>> {
+    /// Whether the node is served; nothing to wait for any more if the process has ended.
+    fn is_ready(&mut self, node: &str) -> Result<Option<Result<()>>> {
         if let Some(status) = self.child.try_wait()? {
-            bail!("it ended with {status}");
+            return Ok(Some(Err(anyhow!("the loader ended with {status}"))));
         }
         let state = state(node)?;
         ensure!(state["pid"] == self.child.id(), "state.json is another process's");
-        Ok(Some(()))
+        Ok(Some(Ok(())))
     }
 
     fn log_tail(&self) -> String {

@@ -1,6 +1,11 @@
 //! What every suite does first: find out whether it can run here, and clean up after runs that were killed.
 
-use std::{fs, path::Path, sync::OnceLock};
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::Path,
+    sync::OnceLock,
+};
 
 use anyhow::{Result, anyhow};
 
@@ -50,13 +55,18 @@ pub fn has_bpffs() -> bool {
         && Path::new("/sys/fs/bpf").is_dir()
 }
 
+/// Says that a test is skipped, past libtest, which swallows what passing tests print.
+pub fn skipped(test: &str, reason: &anyhow::Error) {
+    let _unheard = writeln!(io::stderr(), "SKIPPED: {test}: {reason:#}");
+}
+
 /// Opens a test: returns from it with a line that says so when the machine can't run it.
 #[macro_export]
 macro_rules! require {
     ($ready:expr) => {
         if let Err(reason) = $ready {
             let thread = std::thread::current();
-            println!("SKIPPED: {}: {reason:#}", thread.name().unwrap_or("a test"));
+            $crate::setup::skipped(thread.name().unwrap_or("a test"), &reason);
             return Ok(());
         }
     };

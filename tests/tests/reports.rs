@@ -1,6 +1,6 @@
 //! What a person sees of a node: the verbs, as tables and as JSON, and the pinned maps as `bpftool` shows them.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use testbed::{cluster, command, counters, require, setup, traffic::ping};
 
 /// A table for a person and JSON for a program: each names the pods, the peers and what they have sent.
@@ -33,7 +33,7 @@ fn every_verb_prints_a_table_and_json() -> Result<()> {
 fn bpftool_shows_fields_by_name() -> Result<()> {
     require!(setup::ready_with_loader());
     if !command::exists("bpftool") {
-        println!("SKIPPED: bpftool_shows_fields_by_name: no bpftool on this machine");
+        setup::skipped("bpftool_shows_fields_by_name", &anyhow!("no bpftool on this machine"));
         return Ok(());
     }
     let mut cluster = cluster::two_nodes().build()?;

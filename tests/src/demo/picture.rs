@@ -24,7 +24,7 @@ pub(super) fn print(cluster: &Cluster) {
         }
         text.push('\n');
     }
-    let stems = drawings.iter().map(|_| format!("  {:^WIDTH$}", "│")).collect::<String>();
+    let stems = format!("  {:^WIDTH$}", "│").repeat(drawings.len());
     let wide = drawings.len() * (WIDTH + 2);
     let _infallible = writeln!(text, "{stems}");
     let _infallible = writeln!(text, "  ╞{:═^1$}╡", " router between the underlay subnets ", wide - 4);
