@@ -95,6 +95,8 @@ pub(super) struct At<T> {
 /// Collects what is wrong.
 pub(super) struct Errors<'a> {
     text: &'a str,
+    /// Where each line starts.
+    lines: Vec<usize>,
     found: RefCell<Vec<(Place, Kind, String)>>,
 }
 
@@ -112,7 +114,8 @@ enum Kind {
 impl<'a> Errors<'a> {
     /// None yet, in `text`.
     pub(super) fn new(text: &'a str) -> Self {
-        Self { text, found: RefCell::default() }
+        let after_newlines = text.match_indices('\n').map(|(newline, _)| newline + 1);
+        Self { text, lines: std::iter::once(0).chain(after_newlines).collect(), found: RefCell::default() }
     }
 
     /// The text is not TOML at `span`.
@@ -141,10 +144,11 @@ impl<'a> Errors<'a> {
 
     /// Line and column, from 1, and the offset at which the line starts.
     fn position(&self, offset: usize) -> (usize, usize, usize) {
-        let before = self.text.get(..offset).unwrap_or(self.text);
-        let start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
-        (line, before[start..].chars().count() + 1, start)
+        let line = self.lines.partition_point(|start| *start <= offset);
+        let start =
+            line.checked_sub(1).and_then(|before| self.lines.get(before)).copied().unwrap_or_default();
+        let before = self.text.get(start..offset).or_else(|| self.text.get(start..)).unwrap_or_default();
+        (line, before.chars().count() + 1, start)
     }
 
     /// All of them, from top to bottom; `None` if there are none.

@@ -145,8 +145,8 @@ fn attached(paths: &NodePaths, state: Option<&State>, loader: Option<u32>) -> an
     }
     let ifindexes: Vec<_> = attached.iter().map(|attached| attached.ifindex).collect();
     let devices = Devices::new(state, loader, &ifindexes);
-    for Attached { device, ifindex, .. } in &mut attached {
-        *device = devices.name(*ifindex);
+    for Attached { device, program, ifindex, .. } in &mut attached {
+        *device = devices.name(program, *ifindex);
     }
     attached.sort_by(|a, b| (a.ifindex, &a.program).cmp(&(b.ifindex, &b.program)));
     Ok(attached)
@@ -176,13 +176,19 @@ impl<'a> Devices<'a> {
         Self { state, names }
     }
 
-    fn name(&self, ifindex: u32) -> Option<String> {
-        let known = |state: &State| {
-            let pod = state.pods.iter().find(|pod| pod.ifindex == ifindex)?;
-            Some(pod.host_device.clone())
-        };
-        self.names.get(&ifindex).cloned().or_else(|| known(self.state?))
+    fn name(&self, program: &str, ifindex: u32) -> Option<String> {
+        self.names.get(&ifindex).cloned().or_else(|| name_by_state(self.state?, program, ifindex))
     }
+}
+
+/// What the state tells of the device of a program.
+fn name_by_state(state: &State, program: &str, ifindex: u32) -> Option<String> {
+    let name = match (program, &state.uplinks[..]) {
+        ("from_host", _) => &state.gateway_device,
+        ("from_uplink", [only]) => only,
+        _ => &state.pods.iter().find(|pod| pod.ifindex == ifindex)?.host_device,
+    };
+    Some(name.clone())
 }
 
 /// Network namespace that the process is in.
