@@ -2,10 +2,10 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`nodes`] | which nodes there are, and the one that is meant |
-//! | [`pinned`] | maps, opened by their pins |
-//! | [`status`], [`counters`], [`traffic`] | what each verb prints |
-//! | [`running`] | whether a loader has a node's lock |
+//! | `nodes` | which nodes there are, and the one that is meant |
+//! | `pinned` | maps, opened by their pins |
+//! | `status`, `counters`, `traffic` | what each verb prints |
+//! | `running` | whether a loader has a node's lock |
 
 mod counters;
 mod nodes;

@@ -1,8 +1,8 @@
 //! The TOML file: read strictly, every error reported with its place.
 //!
 //! A file goes through four steps, each of which reports all that it finds: the parser of the `toml` crate makes a
-//! document with places; [`reader`] takes the known keys of each table out of it and [`value`] their values, into a
-//! [`file::File`]; [`check`] compares the values; [`build`] makes the [`Desired`] state.
+//! document with places; `reader` takes the known keys of each table out of it and `value` their values, into a
+//! `File`; `check` compares the values; `build` makes the [`Desired`] state.
 
 mod build;
 mod capacity;
