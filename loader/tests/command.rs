@@ -1,5 +1,7 @@
 //! The command as a person calls it: what it prints where, and how it exits.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, and its helpers with it")]
+
 use std::{
     fs,
     path::{Path, PathBuf},
