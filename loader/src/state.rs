@@ -142,7 +142,8 @@ impl State {
     /// Replaces the file at `path`: whoever reads it sees the old state or the new one.
     pub fn write(&self, path: &Path) -> Result<(), StateError> {
         let next = path.with_extension("json.next");
-        let mut text = serde_json::to_vec_pretty(self).map_err(io::Error::from).map_err(failed("write", path))?;
+        let mut text =
+            serde_json::to_vec_pretty(self).map_err(io::Error::from).map_err(failed("write", path))?;
         text.push(b'\n');
         fs::write(&next, text).map_err(failed("write", &next))?;
         fs::rename(&next, path).map_err(failed("rename to", path))

@@ -48,7 +48,9 @@ impl Programs {
 pub fn prune_links(paths: &NodePaths, keep: &BTreeSet<(&'static str, u32)>) -> Result<usize, BpfError> {
     let keep: BTreeSet<String> = keep
         .iter()
-        .filter_map(|(program, ifindex)| paths.link(program, *ifindex).file_name()?.to_str().map(str::to_owned))
+        .filter_map(|(program, ifindex)| {
+            paths.link(program, *ifindex).file_name()?.to_str().map(str::to_owned)
+        })
         .collect();
     let mut pruned = 0;
     for name in pins::list(&paths.links())?.iter().filter(|name| !keep.contains(*name)) {

@@ -25,7 +25,8 @@ pub(super) fn definitions(
     object: &[u8],
     capacities: &Capacities,
 ) -> Result<HashMap<&'static str, Definition>, BpfError> {
-    let parsed = Object::parse(object).map_err(|error| BpfError::Object { what: format!("is damaged: {error}") })?;
+    let parsed =
+        Object::parse(object).map_err(|error| BpfError::Object { what: format!("is damaged: {error}") })?;
     let mut definitions = HashMap::new();
     for map in name::ALL {
         let Some(defined) = parsed.maps.get(map) else {

@@ -30,7 +30,9 @@ fn check_kernel(release: &str) -> Result<(), BpfError> {
         Some(version) if version < OLDEST => Err(BpfError::OldKernel { release: release.to_owned() }),
         Some(_) => Ok(()),
         None => {
-            log::warn!("`{release}` is no kernel version that Podlane can read; going on as if it were recent");
+            log::warn!(
+                "`{release}` is no kernel version that Podlane can read; going on as if it were recent"
+            );
             Ok(())
         }
     }
@@ -43,9 +45,8 @@ fn version(release: &str) -> Option<(u32, u32)> {
 }
 
 fn ensure_bpffs(path: &Path) -> Result<(), BpfError> {
-    let failed = |call, hint| {
-        move |source: io::Error| BpfError::File { call, path: path.to_owned(), source, hint }
-    };
+    let failed =
+        |call, hint| move |source: io::Error| BpfError::File { call, path: path.to_owned(), source, hint };
     let kind = statfs(path).map_err(io::Error::from).map_err(failed(
         "statfs",
         "; a BPF file system belongs there: `mount -t sysfs sysfs /sys`, or another place with --bpffs",
@@ -54,10 +55,12 @@ fn ensure_bpffs(path: &Path) -> Result<(), BpfError> {
         return Ok(());
     }
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some("bpf"), path, Some("bpf"), flags, Some("mode=0700")).map_err(io::Error::from).map_err(failed(
-        "mount a BPF file system at",
-        "; as root, outside of any container: `mount -t bpf bpf /sys/fs/bpf`",
-    ))?;
+    mount(Some("bpf"), path, Some("bpf"), flags, Some("mode=0700")).map_err(io::Error::from).map_err(
+        failed(
+            "mount a BPF file system at",
+            "; as root, outside of any container: `mount -t bpf bpf /sys/fs/bpf`",
+        ),
+    )?;
     log::info!("mounted a BPF file system at {}", path.display());
     Ok(())
 }
@@ -78,7 +81,8 @@ fn warn_of_private_mounts(bpffs: &Path) {
 }
 
 fn read(path: &str) -> Result<String, BpfError> {
-    let failed = |source| BpfError::File { call: "read", path: path.into(), source, hint: "; is /proc mounted?" };
+    let failed =
+        |source| BpfError::File { call: "read", path: path.into(), source, hint: "; is /proc mounted?" };
     fs::read_to_string(path).map_err(failed)
 }
 

@@ -86,7 +86,18 @@ pub fn load(request: Request<'_>) -> Result<Programs, BpfError> {
     let pod_traffic = take(&mut ebpf, name::POD_TRAFFIC)?;
     let peer_traffic = take(&mut ebpf, name::PEER_TRAFFIC)?;
     let paths = paths.clone();
-    Ok(Programs { ebpf, paths, tables, pod_traffic, peer_traffic, trace, node, capacities, replaced, committed: false })
+    Ok(Programs {
+        ebpf,
+        paths,
+        tables,
+        pod_traffic,
+        peer_traffic,
+        trace,
+        node,
+        capacities,
+        replaced,
+        committed: false,
+    })
 }
 
 impl Programs {
@@ -148,7 +159,9 @@ fn incompatible(
         pins::remove(&pins::next(&pin))?;
         match (pinned(&pin), wanted.get(map)) {
             (Some(found), Some(defined)) if found != *defined => {
-                log::info!("map {map} is not as it is pinned; making a new one ({found:?} before, {defined:?} now)");
+                log::info!(
+                    "map {map} is not as it is pinned; making a new one ({found:?} before, {defined:?} now)"
+                );
                 incompatible.push(map);
             }
             (None, _) => pins::remove(&pin)?,
@@ -163,8 +176,11 @@ pub(super) fn classifier<'a>(
     ebpf: &'a mut Ebpf,
     name: &'static str,
 ) -> Result<&'a mut SchedClassifier, BpfError> {
-    let program = ebpf.program_mut(name).ok_or_else(|| BpfError::Object { what: format!("has no program {name}") })?;
-    program.try_into().map_err(|_| BpfError::Object { what: format!("has a program {name} that is no classifier") })
+    let program =
+        ebpf.program_mut(name).ok_or_else(|| BpfError::Object { what: format!("has no program {name}") })?;
+    program
+        .try_into()
+        .map_err(|_| BpfError::Object { what: format!("has a program {name} that is no classifier") })
 }
 
 fn rejected(program: &'static str, error: ProgramError, paths: &NodePaths) -> BpfError {
@@ -229,9 +245,9 @@ fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) 
 
 fn reset(map: &mut PerCpuArray<MapData, Traffic>, name: &'static str, slot: u32) -> Result<(), BpfError> {
     let failed = |source| BpfError::Map { call: "reset a counter of", map: name, source };
-    let cpus = nr_cpus().map_err(|(path, error): (&str, io::Error)| {
-        pins::failed("read", Path::new(path))(error)
-    })?;
-    let zeros = PerCpuValues::try_from(vec![Traffic::default(); cpus]).map_err(|error| failed(error.into()))?;
+    let cpus =
+        nr_cpus().map_err(|(path, error): (&str, io::Error)| pins::failed("read", Path::new(path))(error))?;
+    let zeros =
+        PerCpuValues::try_from(vec![Traffic::default(); cpus]).map_err(|error| failed(error.into()))?;
     map.set(slot, zeros, 0).map_err(failed)
 }

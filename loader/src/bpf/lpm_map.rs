@@ -4,10 +4,7 @@ use std::{collections::BTreeMap, io};
 
 use aya::{
     Pod,
-    maps::{
-        LpmTrie, MapData,
-        lpm_trie::Key,
-    },
+    maps::{LpmTrie, MapData, lpm_trie::Key},
 };
 
 use super::hash_map::{errno, gone_is_good};

@@ -36,10 +36,9 @@ pub(super) fn advance(path: &Path) -> Result<(), BpfError> {
 /// Names of what is pinned in a directory; none without one.
 pub(super) fn list(directory: &Path) -> Result<Vec<String>, BpfError> {
     match fs::read_dir(directory) {
-        Ok(entries) => Ok(entries
-            .flatten()
-            .filter_map(|entry| entry.file_name().into_string().ok())
-            .collect()),
+        Ok(entries) => {
+            Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(failed("readdir", directory)(error)),
     }
@@ -54,6 +53,7 @@ pub(super) fn remove(path: &Path) -> Result<(), BpfError> {
 }
 
 /// Removes all of a node's pins, links first, and what is then empty. Returns how many, and what went wrong.
+#[must_use]
 pub fn remove_pins(paths: &NodePaths) -> (usize, Vec<BpfError>) {
     let mut removed = 0;
     let mut errors = Vec::new();

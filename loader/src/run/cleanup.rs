@@ -38,7 +38,11 @@ pub fn cleanup(paths: &NodePaths) -> anyhow::Result<()> {
     }
     drop(lock);
     log::info!("node {}: removed {pins} pins and {} devices", paths.node(), devices.len());
-    if errors.is_empty() { Ok(()) } else { anyhow::bail!("not everything could be removed: {}", errors.join("; ")) }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        anyhow::bail!("not everything could be removed: {}", errors.join("; "))
+    }
 }
 
 fn remove_devices(node: &str) -> anyhow::Result<Vec<String>> {

@@ -72,7 +72,12 @@ impl Daemon {
 
     /// Reaches the desired state for the first time.
     pub(super) fn start(&mut self) -> anyhow::Result<()> {
-        log::info!("node {}: {} pods, {} peers", self.desired.node.name, self.desired.pods.len(), self.desired.peers.len());
+        log::info!(
+            "node {}: {} pods, {} peers",
+            self.desired.node.name,
+            self.desired.pods.len(),
+            self.desired.peers.len()
+        );
         self.namespaces = self.look_at_namespaces();
         let outcome = self.reconciler.reconcile(&self.desired, &self.remembered)?;
         self.record(outcome);
@@ -123,7 +128,9 @@ impl Daemon {
         let desired = config::load(&self.config)?;
         let (old, new) = (&self.desired.node.name, &desired.node.name);
         if old != new {
-            anyhow::bail!("node.name has changed from {old} to {new}: that is another node; run `loader cleanup` and start anew");
+            anyhow::bail!(
+                "node.name has changed from {old} to {new}: that is another node; run `loader cleanup` and start anew"
+            );
         }
         self.namespaces = namespaces_of(&desired);
         match self.reconciler.reconcile(&desired, &self.remembered) {
@@ -162,7 +169,9 @@ impl Daemon {
         for problem in outcome.problems.iter().filter(|problem| !known(problem)) {
             log::warn!("{problem}");
         }
-        for problem in before.iter().flat_map(|before| &before.problems).filter(|old| !outcome.problems.contains(old)) {
+        for problem in
+            before.iter().flat_map(|before| &before.problems).filter(|old| !outcome.problems.contains(old))
+        {
             log::info!("no longer: {problem}");
         }
         for pod in &outcome.waiting {

@@ -68,7 +68,9 @@ impl Reconciler {
     /// For the network namespace that this thread is in.
     pub(super) fn new(paths: NodePaths, object: Option<&Path>) -> anyhow::Result<Self> {
         let object = match object {
-            Some(path) => fs::read(path).with_context(|| format!("read BPF object {}", path.display()))?.into(),
+            Some(path) => {
+                fs::read(path).with_context(|| format!("read BPF object {}", path.display()))?.into()
+            }
             None => Cow::Borrowed(bpf::OBJECT),
         };
         Ok(Self {
@@ -138,7 +140,9 @@ impl Reconciler {
         }
         if self.uplink_mtus.is_empty() {
             let names = names.join(", ");
-            anyhow::bail!("none of the uplinks ({names}) exists in this network namespace; see node.uplink and `ip link`");
+            anyhow::bail!(
+                "none of the uplinks ({names}) exists in this network namespace; see node.uplink and `ip link`"
+            );
         }
         Ok(found)
     }
@@ -182,7 +186,8 @@ impl Reconciler {
         log::info!("loading the programs");
         let capacities = desired.capacities;
         let first = self.programs.is_none();
-        let programs = bpf::load(bpf::Request { object: &self.object, node, capacities, paths: &self.paths })?;
+        let programs =
+            bpf::load(bpf::Request { object: &self.object, node, capacities, paths: &self.paths })?;
         if first {
             (self.pod_slots, self.peer_slots) = remembered.with_maps(&programs.tables, desired)?;
         }

@@ -107,9 +107,10 @@ impl Contents {
 
     fn add_peer(&mut self, peer: &Peer, facts: &Facts<'_>) {
         let slot = facts.peer_slots.get(&peer.name);
-        let (kind, mtu) = match peer.direct {
-            true => (route_kind::DIRECT, facts.uplink_mtu),
-            false => (route_kind::OVERLAY, facts.overlay_mtu),
+        let (kind, mtu) = if peer.direct {
+            (route_kind::DIRECT, facts.uplink_mtu)
+        } else {
+            (route_kind::OVERLAY, facts.overlay_mtu)
         };
         let (underlay_family, underlay) = underlay(peer.underlay);
         let route = Route { underlay, vtep_mac: peer.vtep_mac, kind, underlay_family, mtu, peer: slot };

@@ -1,0 +1,349 @@
+//! A running loader: what it makes, what it survives, what it refuses, what it leaves. Needs root.
+
+use std::{fs, net::IpAddr, os::unix::net::UnixDatagram, process::Command, time::Duration};
+
+use aya::{
+    Ebpf,
+    maps::MapInfo,
+    programs::{LinkOrder, SchedClassifier, TcAttachType, tc::TcAttachOptions},
+};
+use loader::{bpf, device::host_device_name, netlink::Handle, run};
+use nix::sys::signal::Signal;
+use node::{Node, wait_until};
+use support::{Netns, can_run, in_new_netns};
+
+#[path = "support/node.rs"]
+mod node;
+mod support;
+
+const PEER: &str = "[[peer]]\nname = \"b\"\naddress = [\"10.240.0.21\"]\npod-cidr = [\"10.200.1.0/24\"]\n";
+
+/// Runs `test` with a node in a network namespace of its own.
+fn with_node(test: impl FnOnce(Node) + Send) {
+    if can_run() {
+        in_new_netns(|| test(Node::new()));
+    }
+}
+
+fn device(pod: &str) -> String {
+    host_device_name(&format!("default/{pod}"))
+}
+
+/// Whether the map has the device that the pod has now, and that is up.
+fn is_reachable(node: &Node, pod: &str, last: u8) -> bool {
+    let link = Handle::open().unwrap().link(&device(pod)).unwrap();
+    link.is_some_and(|link| {
+        link.up && node.endpoint(last).is_some_and(|endpoint| endpoint.ifindex == link.index)
+    })
+}
+
+#[test]
+fn a_pod_is_connected_now_or_as_soon_as_it_is_there() {
+    with_node(|mut node| {
+        let (web, late) = (Netns::new(), Netns::new());
+        node.provide("web", &web);
+        node.configure(&[("web", 4), ("late", 5)], PEER);
+        node.start();
+        assert!(is_reachable(&node, "web", 4));
+        let state = node.state();
+        assert_eq!(state.pods.len(), 1);
+        assert_eq!(state.waiting[0].name, "default/late");
+        assert_eq!((state.mtu, state.pid, state.peers.len()), (1450, node.pid(), 1));
+        assert_eq!(node.links().len(), 4);
+
+        node.provide("late", &late);
+        wait_until("the late pod is reachable", || is_reachable(&node, "late", 5));
+        wait_until("the state says so", || node.state().waiting.is_empty());
+    });
+}
+
+#[test]
+fn a_pod_that_goes_and_comes_back_is_reached_on_its_new_device() {
+    with_node(|mut node| {
+        let first = Netns::new();
+        node.provide("web", &first);
+        node.configure(&[("web", 4)], "");
+        node.start();
+        let before = node.endpoint(4).unwrap();
+        drop(first);
+        wait_until("the old device is gone", || node.endpoint(4).is_none());
+        let second = Netns::new();
+        node.provide("web", &second);
+        wait_until("the new device is reachable", || is_reachable(&node, "web", 4));
+        let after = node.endpoint(4).unwrap();
+        assert_ne!(before.ifindex, after.ifindex);
+        assert_eq!(before.slot, after.slot, "its counters go on");
+        assert_eq!(node.links().len(), 4);
+    });
+}
+
+#[test]
+fn a_restart_keeps_links_and_entries_and_replaces_programs() {
+    with_node(|mut node| {
+        let web = Netns::new();
+        node.provide("web", &web);
+        node.configure(&[("web", 4)], PEER);
+        node.start();
+        let devices = [
+            ("from_uplink", "up0".to_owned()),
+            ("from_host", "podlane0".to_owned()),
+            ("from_pod", device("web")),
+        ];
+        let ids = |node: &Node| devices.each_ref().map(|(program, device)| node.link_ids(program, device));
+        let (before, endpoint) = (ids(&node), node.endpoint(4).unwrap());
+
+        assert!(node.stop(Signal::SIGTERM).success());
+        assert_eq!(ids(&node), before, "the dataplane stays");
+        node.start();
+        let after = ids(&node);
+        for (before, after) in before.iter().zip(&after) {
+            assert_eq!(before.0, after.0, "same link");
+            assert_ne!(before.1, after.1, "new program");
+        }
+        assert_eq!(node.endpoint(4), Some(endpoint));
+        assert!(!node.log().contains("entries written"), "nothing differs:\n{}", node.log());
+
+        node.stop(Signal::SIGKILL);
+        fs::remove_file(node.paths.state()).unwrap();
+        node.start();
+        assert_eq!(ids(&node).map(|ids| ids.0), after.map(|ids| ids.0));
+        assert_eq!(node.endpoint(4), Some(endpoint), "slots are found again in the maps");
+    });
+}
+
+#[test]
+fn a_link_of_a_device_that_is_gone_is_replaced() {
+    with_node(|mut node| {
+        let (old, new) = (Netns::new(), Netns::new());
+        node.provide("web", &old);
+        node.configure(&[("web", 4)], "");
+        node.start();
+        node.stop(Signal::SIGKILL);
+        // While nobody looks, the pod and the uplink are made anew.
+        node.provide("web", &new);
+        let uplink = node.link("up0").unwrap();
+        node.netlink.delete_link(&uplink).unwrap();
+        node.add_uplink();
+        node.start();
+        assert!(is_reachable(&node, "web", 4));
+        let mut expected: Vec<String> = Vec::new();
+        for (program, device) in [
+            ("from_host", "podlane0".to_owned()),
+            ("from_uplink", "up0".to_owned()),
+            ("from_pod", device("web")),
+            ("to_pod", device("web")),
+        ] {
+            expected.push(format!("{program}_{}", node.link(&device).unwrap().index));
+        }
+        expected.sort();
+        assert_eq!(node.links(), expected);
+    });
+}
+
+#[test]
+fn a_second_loader_is_told_the_pid_of_the_first() {
+    with_node(|mut node| {
+        node.configure(&[], "");
+        node.start();
+        let (code, said) = node.refused();
+        assert_eq!(code, 1, "{said}");
+        assert!(said.contains(&format!("pid {}", node.pid())), "{said}");
+        let refused = run::cleanup(&node.paths).unwrap_err().to_string();
+        assert!(refused.contains(&format!("pid {}", node.pid())), "{refused}");
+    });
+}
+
+#[test]
+fn a_bad_file_is_refused_whole_and_a_good_one_applied() {
+    with_node(|mut node| {
+        let (web, more) = (Netns::new(), Netns::new());
+        node.provide("web", &web);
+        node.provide("more", &more);
+        node.configure(&[("web", 4)], PEER);
+        node.start();
+        let before = (node.endpoint(4), node.links());
+
+        node.configure(&[("web", 4), ("more", 5)], "bogus = 1");
+        node.wait_for_log("not reloaded");
+        wait_until("the refusal is on record", || node.state().last_reload.is_some());
+        let reload = node.state().last_reload.unwrap();
+        assert!(!reload.ok && reload.error.unwrap().contains("bogus"));
+        assert_eq!((node.endpoint(4), node.links()), before);
+
+        node.configure(&[("more", 5)], PEER);
+        wait_until("the new pod is reachable", || is_reachable(&node, "more", 5));
+        wait_until("the old one is gone", || {
+            node.endpoint(4).is_none() && node.link(&device("web")).is_none()
+        });
+        wait_until("the reload is on record", || node.state().last_reload.is_some_and(|reload| reload.ok));
+
+        node.signal(Signal::SIGHUP);
+        node.wait_for_log("SIGHUP");
+    });
+}
+
+#[test]
+fn a_map_that_is_too_small_is_refused_and_nothing_is_lost() {
+    with_node(|mut node| {
+        let web = Netns::new();
+        node.provide("web", &web);
+        node.configure(&[("web", 4)], PEER);
+        node.start();
+        let endpoint = node.endpoint(4);
+        node.configure(&[("web", 4)], &format!("[maps]\nroutes = 2\n{PEER}"));
+        node.wait_for_log("not reloaded");
+        assert!(node.log().contains("routes"), "{}", node.log());
+        wait_until("the old state is back", || node.endpoint(4) == endpoint && is_reachable(&node, "web", 4));
+    });
+}
+
+#[test]
+fn a_map_of_another_size_takes_the_place_of_the_old_one() {
+    with_node(|mut node| {
+        let web = Netns::new();
+        node.provide("web", &web);
+        node.configure(&[("web", 4)], "");
+        node.start();
+        let (link, _) = node.link_ids("from_pod", &device("web"));
+        let size = |node: &Node, map| MapInfo::from_pin(node.paths.map(map)).unwrap().max_entries();
+        let counters = MapInfo::from_pin(node.paths.map("counters")).unwrap().id();
+        assert_ne!(size(&node, "pods4"), 77);
+
+        node.configure(&[("web", 4)], "[maps]\npods = 77");
+        wait_until("the new map is pinned", || size(&node, "pods4") == 77);
+        wait_until("and filled", || is_reachable(&node, "web", 4));
+        assert_eq!(node.link_ids("from_pod", &device("web")).0, link);
+        assert_eq!(MapInfo::from_pin(node.paths.map("counters")).unwrap().id(), counters, "others stay");
+
+        node.stop(Signal::SIGKILL);
+        node.configure(&[("web", 4)], "[maps]\npods = 78");
+        node.start();
+        assert_eq!(size(&node, "pods4"), 78);
+        assert!(is_reachable(&node, "web", 4));
+        let left = fs::read_dir(node.paths.maps()).unwrap().count();
+        assert_eq!(left, common::maps::name::ALL.len(), "no pin of a half-done start");
+    });
+}
+
+#[test]
+fn an_uplink_may_go_and_come_back_and_the_gateway_is_made_again() {
+    with_node(|mut node| {
+        node.configure(&[], PEER);
+        node.start();
+        let uplink = node.link("up0").unwrap();
+        node.netlink.delete_link(&uplink).unwrap();
+        node.wait_for_log("uplink up0 does not exist");
+        let uplink = node.add_uplink();
+        wait_until("it is attached again", || {
+            node.links().contains(&format!("from_uplink_{}", uplink.index))
+        });
+
+        let gateway = node.link("podlane0").unwrap();
+        node.netlink.delete_link(&gateway).unwrap();
+        wait_until("the gateway is back", || {
+            node.link("podlane0").is_some_and(|link| {
+                link.index != gateway.index && node.links().contains(&format!("from_host_{}", link.index))
+            })
+        });
+        let gateway = node.link("podlane0").unwrap();
+        wait_until("with its routes", || node.netlink.routes(&gateway).unwrap().len() == 3);
+    });
+}
+
+#[test]
+fn programs_of_others_stay_and_keep_their_place() {
+    with_node(|mut node| {
+        let mut foreign = Ebpf::load(bpf::OBJECT).unwrap();
+        let program: &mut SchedClassifier = foreign.program_mut("from_uplink").unwrap().try_into().unwrap();
+        program.load().unwrap();
+        let order = TcAttachOptions::TcxOrder(LinkOrder::default());
+        program.attach_with_options("up0", TcAttachType::Ingress, order).unwrap();
+        let theirs = program.info().unwrap().id();
+        let attached = || {
+            let (_, programs) = SchedClassifier::query_tcx("up0", TcAttachType::Ingress).unwrap();
+            programs.iter().map(|program| program.id()).collect::<Vec<_>>()
+        };
+        node.configure(&[], "");
+        node.start();
+        assert_eq!(attached(), [theirs, node.link_ids("from_uplink", "up0").1]);
+        node.stop(Signal::SIGTERM);
+        node.start();
+        assert_eq!(attached(), [theirs, node.link_ids("from_uplink", "up0").1]);
+        node.stop(Signal::SIGTERM);
+        run::cleanup(&node.paths).unwrap();
+        wait_until("only theirs is left", || attached() == [theirs]);
+    });
+}
+
+#[test]
+fn cleanup_leaves_nothing_even_after_a_crash() {
+    with_node(|mut node| {
+        let web = Netns::new();
+        node.provide("web", &web);
+        node.configure(&[("web", 4)], PEER);
+        node.start();
+        node.stop(Signal::SIGKILL);
+        fs::remove_file(node.paths.state()).unwrap();
+        for _ in 0..2 {
+            run::cleanup(&node.paths).unwrap();
+            assert!(!node.paths.pins().exists() && !node.paths.run().exists());
+            let names: Vec<String> =
+                node.netlink.links().unwrap().into_iter().map(|link| link.name).collect();
+            assert!(names.iter().all(|name| name == "lo" || name == "up0"), "{names:?}");
+        }
+    });
+}
+
+#[test]
+fn what_keeps_a_node_from_starting_is_told() {
+    with_node(|mut node| {
+        node.configure(&[], "");
+        node.netlink.create_sink("podlane0", [2, 0, 0, 0, 0, 9], 1400).unwrap();
+        let (code, said) = node.refused();
+        assert_eq!(code, 1);
+        assert!(said.contains("device podlane0 exists and is not Podlane's"), "{said}");
+
+        let uplink = node.link("up0").unwrap();
+        node.netlink.delete_link(&uplink).unwrap();
+        let (code, said) = node.refused();
+        assert_eq!(code, 1);
+        assert!(said.contains("none of the uplinks (up0) exists"), "{said}");
+
+        fs::write(node.config(), "nonsense").unwrap();
+        assert_eq!(node.refused().0, 2);
+    });
+}
+
+#[test]
+fn the_service_manager_is_told() {
+    with_node(|node| {
+        let path = node.directory.path().join("notify");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        manager.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        node.configure(&[], "");
+        let mut command: Command = node.command();
+        let mut child = command.env("NOTIFY_SOCKET", &path).spawn().unwrap();
+        let mut buffer = [0; 32];
+        let length = manager.recv(&mut buffer);
+        let _ = child.kill();
+        child.wait().unwrap();
+        assert_eq!(&buffer[..length.unwrap()], b"READY=1");
+    });
+}
+
+#[test]
+fn a_pods_own_addresses_are_what_the_maps_say() {
+    with_node(|mut node| {
+        let web = Netns::new();
+        node.provide("web", &web);
+        node.configure(&[("web", 4)], "");
+        node.start();
+        let inner = web.run(|| {
+            let mut inside = Handle::open().unwrap();
+            let eth0 = inside.link("eth0").unwrap().unwrap();
+            (eth0.mac.unwrap(), inside.addresses(&eth0).unwrap())
+        });
+        assert_eq!(inner.0, node.endpoint(4).unwrap().mac);
+        assert!(inner.1.iter().any(|net| net.addr() == IpAddr::from([10, 200, 0, 4])));
+    });
+}

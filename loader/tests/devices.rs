@@ -1,0 +1,297 @@
+//! Devices converge: made when missing, repaired when changed, left alone when somebody else's. Needs root.
+
+use std::{fs, net::IpAddr};
+
+use ipnet::IpNet;
+use loader::{
+    desired::Pod,
+    device::{self, DeviceError, Gateway, Owner, PodError, PodSpec},
+    netlink::{Handle, Link, Route, VethEnd},
+};
+use support::{Netns, can_run, in_new_netns};
+
+mod support;
+
+const OWNER: Owner<'static> = Owner { node: "test" };
+const MAC: [u8; 6] = [0x0a, 0, 10, 240, 0, 20];
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn net(text: &str) -> IpNet {
+    text.parse().unwrap()
+}
+
+fn gateway() -> Gateway<'static> {
+    Gateway {
+        owner: OWNER,
+        name: "podlane0",
+        mac: MAC,
+        mtu: 1450,
+        addresses: vec![ip("10.200.0.1"), ip("fd00:10:200::1")],
+        destinations: vec![net("10.200.0.0/24"), net("10.200.1.0/24"), net("fd00:10:200:1::/64")],
+    }
+}
+
+fn pod(netns: &Netns) -> Pod {
+    Pod {
+        name: "default/web".into(),
+        netns: netns.path(),
+        interface: "eth0".into(),
+        addresses: vec![ip("10.200.0.4"), ip("fd00:10:200::4")],
+        allowed_sources: Vec::new(),
+    }
+}
+
+fn ensure_pod(netlink: &mut Handle, pod: &Pod) -> Result<Link, PodError> {
+    let own = device::Netns::current().unwrap().id();
+    let gateways = vec![ip("10.200.0.1"), ip("fd00:10:200::1")];
+    device::ensure_pod(netlink, own, &PodSpec { owner: OWNER, pod, host_mac: MAC, mtu: 1450, gateways })
+}
+
+fn sysctl(path: &str) -> String {
+    fs::read_to_string(format!("/proc/sys/net/{path}")).unwrap().trim().to_owned()
+}
+
+#[test]
+fn the_gateway_is_made_and_a_second_time_nothing_is_done() {
+    if !can_run() {
+        return;
+    }
+    in_new_netns(|| {
+        let mut netlink = Handle::open().unwrap();
+        let (first, problems) = device::ensure_gateway(&mut netlink, &gateway()).unwrap();
+        assert!(problems.is_empty(), "{problems:?}");
+        let made = netlink.link("podlane0").unwrap().unwrap();
+        assert_eq!((made.mac, made.mtu, made.up), (Some(MAC), 1450, true));
+        assert_eq!(made.alias.as_deref(), Some("podlane:test"));
+        assert_eq!(netlink.addresses(&made).unwrap(), [net("10.200.0.1/32"), net("fd00:10:200::1/128")]);
+        let route = |to, source| Route { destination: net(to), gateway: None, source: Some(ip(source)) };
+        let wanted = [
+            route("10.200.0.0/24", "10.200.0.1"),
+            route("10.200.1.0/24", "10.200.0.1"),
+            route("fd00:10:200:1::/64", "fd00:10:200::1"),
+        ];
+        assert_eq!(netlink.routes(&made).unwrap(), wanted);
+        assert_eq!(sysctl("ipv4/conf/podlane0/forwarding"), "1");
+        assert_eq!(sysctl("ipv6/conf/podlane0/forwarding"), "1");
+        assert_eq!(sysctl("ipv4/conf/all/forwarding"), "0", "only Podlane's own device is changed");
+
+        let (second, _) = device::ensure_gateway(&mut netlink, &gateway()).unwrap();
+        assert_eq!((first.index, netlink.link("podlane0").unwrap()), (second.index, Some(made)));
+    });
+}
+
+#[test]
+fn the_gateway_is_repaired() {
+    if !can_run() {
+        return;
+    }
+    in_new_netns(|| {
+        let mut netlink = Handle::open().unwrap();
+        let (link, _) = device::ensure_gateway(&mut netlink, &gateway()).unwrap();
+        netlink.set_mtu(&link, 1300).unwrap();
+        netlink.delete_address(&link, net("10.200.0.1/32")).unwrap();
+        netlink.add_address(&link, net("192.0.2.1/32")).unwrap();
+        let stray = Route { destination: net("198.51.100.0/24"), gateway: None, source: None };
+        netlink.add_route(&link, stray).unwrap();
+
+        let mut changed = gateway();
+        changed.destinations.remove(1);
+        device::ensure_gateway(&mut netlink, &changed).unwrap();
+        assert_eq!(netlink.link("podlane0").unwrap().unwrap().mtu, 1450);
+        let mut addresses = netlink.addresses(&link).unwrap();
+        addresses.sort();
+        assert_eq!(addresses, [net("10.200.0.1/32"), net("fd00:10:200::1/128")]);
+        let routes: Vec<IpNet> =
+            netlink.routes(&link).unwrap().iter().map(|route| route.destination).collect();
+        assert_eq!(routes, [net("10.200.0.0/24"), net("fd00:10:200:1::/64")]);
+    });
+}
+
+#[test]
+fn a_gateway_that_a_dead_loader_did_not_mark_is_adopted() {
+    if !can_run() {
+        return;
+    }
+    in_new_netns(|| {
+        let mut netlink = Handle::open().unwrap();
+        netlink.create_sink("podlane0", MAC, 1450).unwrap();
+        let before = netlink.link("podlane0").unwrap().unwrap().index;
+        let (after, _) = device::ensure_gateway(&mut netlink, &gateway()).unwrap();
+        assert_eq!(before, after.index);
+    });
+}
+
+#[test]
+fn a_device_of_somebody_else_is_left_alone() {
+    if !can_run() {
+        return;
+    }
+    in_new_netns(|| {
+        let mut netlink = Handle::open().unwrap();
+        netlink.create_sink("podlane0", [2, 0, 0, 0, 0, 9], 1400).unwrap();
+        let before = netlink.link("podlane0").unwrap().unwrap();
+        let error = device::ensure_gateway(&mut netlink, &gateway()).unwrap_err();
+        assert!(matches!(error, DeviceError::Taken { .. }), "{error}");
+        assert!(error.to_string().contains("node.gateway"), "{error}");
+        assert_eq!(netlink.link("podlane0").unwrap().as_ref(), Some(&before));
+
+        let other = Owner { node: "other" };
+        netlink.set_alias(&before, &other.gateway_alias()).unwrap();
+        let error = device::ensure_gateway(&mut netlink, &gateway()).unwrap_err().to_string();
+        assert!(error.contains("its alias is `podlane:other`"), "{error}");
+        assert!(device::remove_gateways(&mut netlink, OWNER, None).unwrap().is_empty());
+    });
+}
+
+#[test]
+fn a_route_of_somebody_else_is_reported_and_left_alone() {
+    if !can_run() {
+        return;
+    }
+    in_new_netns(|| {
+        let mut netlink = Handle::open().unwrap();
+        netlink.create_sink("other", [2, 0, 0, 0, 0, 9], 1400).unwrap();
+        let other = netlink.link("other").unwrap().unwrap();
+        netlink.set_up(&other).unwrap();
+        let theirs = Route { destination: net("10.200.1.0/24"), gateway: None, source: None };
+        netlink.add_route(&other, theirs).unwrap();
+        let (link, problems) = device::ensure_gateway(&mut netlink, &gateway()).unwrap();
+        assert!(problems[0].to_string().contains("route to 10.200.1.0/24"), "{problems:?}");
+        assert_eq!(netlink.routes(&link).unwrap().len(), 2);
+        assert_eq!(netlink.routes(&other).unwrap(), [theirs]);
+    });
+}
+
+#[test]
+fn a_pod_is_connected_and_a_second_time_nothing_is_done() {
+    if !can_run() {
+        return;
+    }
+    in_new_netns(|| {
+        let mut netlink = Handle::open().unwrap();
+        let netns = Netns::new();
+        let pod = pod(&netns);
+        let host = ensure_pod(&mut netlink, &pod).unwrap();
+        assert!(!host.up, "no packet passes before the programs are attached");
+        assert_eq!(sysctl(&format!("ipv6/conf/{}/disable_ipv6", host.name)), "1");
+        let made = netlink.link(&host.name).unwrap().unwrap();
+        assert_eq!((made.mac, made.mtu), (Some(MAC), 1450));
+        assert_eq!(made.alias.as_deref(), Some("podlane:test:default/web"));
+
+        netns.run(|| {
+            let mut inside = Handle::open().unwrap();
+            assert!(inside.link("lo").unwrap().unwrap().up);
+            let eth0 = inside.link("eth0").unwrap().unwrap();
+            assert_eq!((eth0.mac, eth0.mtu, eth0.up), (Some([0x0a, 0x58, 10, 200, 0, 4]), 1450, true));
+            assert_eq!(inside.addresses(&eth0).unwrap(), [net("10.200.0.4/32"), net("fd00:10:200::4/128")]);
+            let mut routes: Vec<String> =
+                inside.routes(&eth0).unwrap().iter().map(ToString::to_string).collect();
+            routes.sort();
+            assert_eq!(
+                routes,
+                [
+                    "0.0.0.0/0 via 10.200.0.1",
+                    "10.200.0.1/32",
+                    "::/0 via fd00:10:200::1",
+                    "fd00:10:200::1/128"
+                ]
+            );
+        });
+
+        let again = ensure_pod(&mut netlink, &pod).unwrap();
+        assert_eq!(again, made);
+    });
+}
+
+#[test]
+fn a_pod_in_a_new_namespace_gets_a_new_device() {
+    if !can_run() {
+        return;
+    }
+    in_new_netns(|| {
+        let mut netlink = Handle::open().unwrap();
+        let (old, new) = (Netns::new(), Netns::new());
+        let first = ensure_pod(&mut netlink, &pod(&old)).unwrap();
+        // The old namespace is still there, as that of a pod that takes its time to end.
+        let second = ensure_pod(&mut netlink, &pod(&new)).unwrap();
+        assert_ne!(first.index, second.index);
+        assert!(old.run(|| Handle::open().unwrap().link("eth0").unwrap()).is_none());
+        assert!(new.run(|| Handle::open().unwrap().link("eth0").unwrap()).is_some());
+    });
+}
+
+#[test]
+fn addresses_of_a_pod_follow_the_configuration() {
+    if !can_run() {
+        return;
+    }
+    in_new_netns(|| {
+        let mut netlink = Handle::open().unwrap();
+        let netns = Netns::new();
+        let mut pod = pod(&netns);
+        ensure_pod(&mut netlink, &pod).unwrap();
+        pod.addresses = vec![ip("10.200.0.7")];
+        ensure_pod(&mut netlink, &pod).unwrap();
+        netns.run(|| {
+            let mut inside = Handle::open().unwrap();
+            let eth0 = inside.link("eth0").unwrap().unwrap();
+            assert_eq!(inside.addresses(&eth0).unwrap(), [net("10.200.0.7/32")]);
+            assert_eq!(eth0.mac, Some([0x0a, 0x58, 10, 200, 0, 7]));
+        });
+    });
+}
+
+#[test]
+fn what_keeps_a_pod_from_being_connected_is_told() {
+    if !can_run() {
+        return;
+    }
+    in_new_netns(|| {
+        let mut netlink = Handle::open().unwrap();
+        let netns = Netns::new();
+
+        let directory = tempfile::tempdir().unwrap();
+        let missing = Pod { netns: directory.path().join("missing"), ..pod(&netns) };
+        assert!(matches!(ensure_pod(&mut netlink, &missing), Err(PodError::Waiting(_))));
+        fs::write(&missing.netns, "").unwrap();
+        let waiting = ensure_pod(&mut netlink, &missing);
+        assert!(matches!(waiting, Err(PodError::Waiting(_))), "not mounted on yet: {waiting:?}");
+
+        let own = Pod { netns: "/proc/thread-self/ns/net".into(), ..pod(&netns) };
+        let error = ensure_pod(&mut netlink, &own).unwrap_err().to_string();
+        assert!(error.contains("the node's own network namespace"), "{error}");
+
+        netns.run(|| {
+            let mut inside = Handle::open().unwrap();
+            inside.create_sink("eth0", [2, 0, 0, 0, 0, 9], 1500).unwrap();
+        });
+        let error = ensure_pod(&mut netlink, &pod(&netns)).unwrap_err().to_string();
+        assert!(error.contains("eth0") && error.contains("not Podlane's"), "{error}");
+        assert!(netlink.links().unwrap().iter().all(|link| !link.is("veth")));
+    });
+}
+
+#[test]
+fn only_devices_of_pods_that_are_gone_are_removed() {
+    if !can_run() {
+        return;
+    }
+    in_new_netns(|| {
+        let mut netlink = Handle::open().unwrap();
+        let (one, two, foreign) = (Netns::new(), Netns::new(), Netns::new());
+        let kept = ensure_pod(&mut netlink, &pod(&one)).unwrap();
+        let other = Pod { name: "default/gone".into(), ..pod(&two) };
+        let gone = ensure_pod(&mut netlink, &other).unwrap();
+        let inner = VethEnd { name: "eth0", mac: [2, 0, 0, 0, 0, 2] };
+        let outer = VethEnd { name: "theirs", mac: [2, 0, 0, 0, 0, 1] };
+        let file = fs::File::open(foreign.path()).unwrap();
+        netlink.create_veth(outer, inner, std::os::fd::AsFd::as_fd(&file), 1500).unwrap();
+
+        let removed = device::remove_strangers(&mut netlink, OWNER, &["default/web"]).unwrap();
+        assert_eq!(removed, [gone.name]);
+        assert!(netlink.link(&kept.name).unwrap().is_some() && netlink.link("theirs").unwrap().is_some());
+    });
+}
