@@ -32,9 +32,16 @@ pub(crate) fn install(names: &[&str]) -> Result<()> {
 
 fn try_install(names: &[&str]) -> Result<()> {
     let mut apt = command::as_root("env")?;
-    apt.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--yes", "--quiet=2"])
-        .args(["--no-install-recommends"])
-        .args(names);
+    apt.args([
+        "DEBIAN_FRONTEND=noninteractive",
+        "apt-get",
+        "install",
+        "--yes",
+        "--quiet=2",
+        "-oDpkg::Use-Pty=0",
+    ])
+    .args(["--no-install-recommends"])
+    .args(names);
     announce_and_run(&mut apt)
 }
 

@@ -88,6 +88,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 /// Builds the test binaries of these suites and the programs that they start.
 fn build(suites: &[Suite]) -> Result<Built> {
     let mut packages: Vec<&str> = suites.iter().flat_map(|suite| suite.packages()).copied().collect();
+    packages.sort_unstable();
     packages.dedup();
     let build = |arguments: &[&str], packages: &[&str]| {
         let mut cargo = command::cargo();

@@ -7,11 +7,11 @@ use serde_json::Value;
 /// A layer of tests, in the order in which they run: what needs least goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(crate) enum Suite {
-    /// Units and properties of `common`, `loader` and `xtask`: no kernel, no root.
+    /// Units, properties and documentation of `common`, `loader` and `xtask`: no kernel, no root.
     Host,
     /// The programs run by the kernel on given packets: test targets `program*` of package `tests`.
     Program,
-    /// Real sockets in network namespaces: every other target of package `tests`.
+    /// Real devices and sockets in network namespaces: every other target of package `tests`, and `loader/tests`.
     E2e,
 }
 
@@ -37,14 +37,15 @@ impl Suite {
     pub(crate) fn packages(self) -> &'static [&'static str] {
         match self {
             Self::Host => &["common", "loader", "xtask"],
-            Self::Program | Self::E2e => &["tests"],
+            Self::Program => &["tests"],
+            Self::E2e => &["loader", "tests"],
         }
     }
 
     fn of(package: &str, kind: &str, target: &str) -> Self {
         match (package, kind) {
             ("tests", "test") if target.starts_with("program") => Self::Program,
-            ("tests", _) => Self::E2e,
+            ("tests", _) | ("loader", "test") => Self::E2e,
             _ => Self::Host,
         }
     }
@@ -106,6 +107,7 @@ mod tests {
 {"reason":"compiler-artifact","manifest_path":"/w/tests/Cargo.toml","target":{"kind":["test"],"name":"program_run"},"profile":{"test":true},"executable":"/t/program"}
 {"reason":"compiler-artifact","manifest_path":"/w/common/Cargo.toml","target":{"kind":["lib"],"name":"common"},"profile":{"test":true},"executable":"/t/common"}
 {"reason":"compiler-artifact","manifest_path":"/w/loader/Cargo.toml","target":{"kind":["bin"],"name":"loader"},"profile":{"test":false},"executable":"/t/loader"}
+{"reason":"compiler-artifact","manifest_path":"/w/loader/Cargo.toml","target":{"kind":["test"],"name":"devices"},"profile":{"test":true},"executable":"/t/devices"}
 {"reason":"compiler-artifact","manifest_path":"/r/anyhow/Cargo.toml","target":{"kind":["lib"],"name":"anyhow"},"profile":{"test":false},"executable":null}
 {"reason":"compiler-artifact","manifest_path":"/w/tests/Cargo.toml","target":{"kind":["lib"],"name":"testbed"},"profile":{"test":true},"executable":"/t/testbed"}"#;
 
@@ -116,6 +118,7 @@ mod tests {
         let expected = [
             ("host", "common (lib)"),
             ("program", "tests::program_run"),
+            ("e2e", "loader::devices"),
             ("e2e", "tests::e2e_overlay"),
             ("e2e", "tests::testbed"),
         ];
