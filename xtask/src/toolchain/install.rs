@@ -17,8 +17,8 @@ const LINKER_VERSION: &str = "0.13.0";
 const LINKER_LLVMS: std::ops::RangeInclusive<u32> = 21..=23;
 
 /// What to do by hand where no compiler could be installed.
-pub(super) const RUSTC_ADVICE: &str = "rustup and `rustup toolchain install nightly --component rust-src`, \
-     or on Debian `apt-get install rustc-web cargo-web libstd-rust-web-dev-bpf`";
+pub(super) const RUSTC_ADVICE: &str = "the sources of `core`: `rustup component add rust-src`, \
+     or on Debian a compiler that has it compiled: `apt-get install rustc-web cargo-web libstd-rust-web-dev-bpf`";
 
 /// Sets of Debian packages that hold a compiler, its cargo and a compiled BPF `core`.
 const DEBIAN_RUSTC: [[&str; 3]; 2] =
