@@ -1,11 +1,13 @@
 //! A running loader: what it makes, what it survives, what it refuses, what it leaves. Needs root.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{fs, net::IpAddr, os::unix::net::UnixDatagram, process::Command, time::Duration};
 
 use aya::{
     Ebpf,
     maps::MapInfo,
-    programs::{LinkOrder, SchedClassifier, TcAttachType, tc::TcAttachOptions},
+    programs::{LinkOrder, ProgramInfo, SchedClassifier, TcAttachType, tc::TcAttachOptions},
 };
 use loader::{bpf, device::host_device_name, netlink::Handle, run};
 use nix::sys::signal::Signal;
@@ -261,7 +263,7 @@ fn programs_of_others_stay_and_keep_their_place() {
         let theirs = program.info().unwrap().id();
         let attached = || {
             let (_, programs) = SchedClassifier::query_tcx("up0", TcAttachType::Ingress).unwrap();
-            programs.iter().map(|program| program.id()).collect::<Vec<_>>()
+            programs.iter().map(ProgramInfo::id).collect::<Vec<_>>()
         };
         node.configure(&[], "");
         node.start();

@@ -1,5 +1,7 @@
 //! Devices converge: made when missing, repaired when changed, left alone when somebody else's. Needs root.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{fs, net::IpAddr};
 
 use ipnet::IpNet;

@@ -1,7 +1,7 @@
 //! Whether a pinned map is the one that an object defines. The kernel takes any map that is pinned where one is expected,
 //! and the programs then fail in ways that nobody can read: a map of another size, or with values of another length.
 
-use std::{collections::HashMap, path::Path};
+use std::{collections::HashMap, fmt, path::Path};
 
 use aya::maps::MapInfo;
 use aya_obj::Object;
@@ -18,6 +18,13 @@ pub(super) struct Definition {
     value_size: u32,
     pub(super) max_entries: u32,
     flags: u32,
+}
+
+impl fmt::Display for Definition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, key_size, value_size, max_entries, flags } = self;
+        write!(f, "type {kind}, {max_entries} entries of {key_size} + {value_size} bytes, flags {flags:#x}")
+    }
 }
 
 /// Definitions, by name, of the maps of `object` that are pinned, with the sizes that are configured.

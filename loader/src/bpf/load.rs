@@ -159,9 +159,7 @@ fn incompatible(
         pins::remove(&pins::next(&pin))?;
         match (pinned(&pin), wanted.get(map)) {
             (Some(found), Some(defined)) if found != *defined => {
-                log::info!(
-                    "map {map} is not as it is pinned; making a new one ({found:?} before, {defined:?} now)"
-                );
+                log::info!("map {map} is made anew: {defined}, where the pinned one is {found}");
                 incompatible.push(map);
             }
             (None, _) => pins::remove(&pin)?,

@@ -16,9 +16,19 @@ const NEXT: &str = "_next";
 /// Makes the directories of a node's pins.
 pub(super) fn make_directories(paths: &NodePaths) -> Result<(), BpfError> {
     for path in [paths.maps(), paths.programs(), paths.links()] {
-        DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(failed("mkdir", &path))?;
+        make_directory(&path).map_err(failed("mkdir", &path))?;
     }
     Ok(())
+}
+
+/// With its parents, one of which another node's cleanup may remove because it is empty for a moment.
+fn make_directory(path: &Path) -> io::Result<()> {
+    loop {
+        match DirBuilder::new().recursive(true).mode(0o700).create(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            outcome => return outcome,
+        }
+    }
 }
 
 /// Where the successor of `path` is pinned.

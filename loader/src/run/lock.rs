@@ -1,8 +1,9 @@
 //! One loader per node.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, Metadata, OpenOptions},
     io::{self, Read as _, Seek as _, Write as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process,
 };
@@ -44,23 +45,42 @@ pub struct NodeLock {
 impl NodeLock {
     /// Takes a node's lock and writes the own pid into it; makes the node's runtime directory if need be.
     pub fn take(paths: &NodePaths) -> Result<Self, LockError> {
-        fs::create_dir_all(paths.run()).map_err(failed("mkdir", paths.run()))?;
         let path = paths.lock();
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-        let file = file.map_err(failed("open", &path))?;
-        let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => file,
-            Err((file, nix::Error::EWOULDBLOCK)) => return Err(held(paths, file)),
-            Err((_, errno)) => return Err(failed("flock", &path)(errno.into())),
-        };
-        let write = |file: &mut File| {
-            file.set_len(0)?;
-            file.rewind()?;
-            writeln!(file, "{}", process::id())
-        };
-        write(&mut file).map_err(failed("write", &path))?;
-        Ok(Self { _file: file })
+        loop {
+            match open(paths.run(), &path) {
+                // A cleanup has removed a directory that was just made.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(failed("open", &path)(error)),
+                Ok(file) => match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                    Err((file, nix::Error::EWOULDBLOCK)) => return Err(held(paths, file)),
+                    Err((_, errno)) => return Err(failed("flock", &path)(errno.into())),
+                    Ok(file) if !is_at(&file, &path) => {}
+                    Ok(mut file) => {
+                        write_pid(&mut file).map_err(failed("write", &path))?;
+                        return Ok(Self { _file: file });
+                    }
+                },
+            }
+        }
     }
+}
+
+fn open(directory: &Path, path: &Path) -> io::Result<File> {
+    fs::create_dir_all(directory)?;
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
+}
+
+/// Whether the locked file is still the one that others find: a cleanup that held the lock before us has deleted it.
+fn is_at(file: &File, path: &Path) -> bool {
+    let same =
+        |(ours, theirs): (Metadata, Metadata)| ours.dev() == theirs.dev() && ours.ino() == theirs.ino();
+    file.metadata().ok().zip(fs::metadata(path).ok()).is_some_and(same)
+}
+
+fn write_pid(file: &mut File) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{}", process::id())
 }
 
 fn held(paths: &NodePaths, mut file: File) -> LockError {

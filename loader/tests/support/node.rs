@@ -113,13 +113,14 @@ impl Node {
              pod-cidr = [\"10.200.0.0/24\", \"fd00:10:200::/64\"]\n{more}\n",
             self.name
         );
-        for (pod, last) in pods {
-            let netns = self.pod_path(pod);
-            text += &format!(
-                "[[pod]]\nname = \"default/{pod}\"\nnetns = \"{}\"\nip = [\"10.200.0.{last}\", \"fd00:10:200::{last}\"]\n",
-                netns.display()
-            );
-        }
+        let tables = pods.iter().map(|(pod, last)| {
+            format!(
+                "[[pod]]\nname = \"default/{pod}\"\nnetns = \"{}\"\n\
+                 ip = [\"10.200.0.{last}\", \"fd00:10:200::{last}\"]\n",
+                self.pod_path(pod).display()
+            )
+        });
+        text.extend(tables);
         let next = self.directory.path().join("node.toml.next");
         fs::write(&next, text).unwrap();
         fs::rename(next, self.config()).unwrap();
