@@ -1,8 +1,13 @@
 //! What the kernel and the machine have to offer before anything is loaded.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs::{self, File},
+    io,
+    path::Path,
+};
 
 use nix::{
+    fcntl::{Flock, FlockArg},
     mount::{MsFlags, mount},
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
@@ -45,24 +50,33 @@ fn version(release: &str) -> Option<(u32, u32)> {
 }
 
 fn ensure_bpffs(path: &Path) -> Result<(), BpfError> {
-    let failed =
-        |call, hint| move |source: io::Error| BpfError::File { call, path: path.to_owned(), source, hint };
-    let kind = statfs(path).map_err(io::Error::from).map_err(failed(
-        "statfs",
-        "; a BPF file system belongs there: `mount -t sysfs sysfs /sys`, or another place with --bpffs",
-    ))?;
-    if kind.filesystem_type() == BPF_FS_MAGIC {
+    if is_bpffs(path)? {
+        return Ok(());
+    }
+    // Two loaders that mount at the same time would hide one another's pins: whoever has the directory mounts.
+    let directory = File::open(path).map_err(failed("open", path, ""))?;
+    let locked = Flock::lock(directory, FlockArg::LockExclusive);
+    let _locked = locked.map_err(|(_, errno)| failed("flock", path, "")(errno.into()))?;
+    if is_bpffs(path)? {
         return Ok(());
     }
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some("bpf"), path, Some("bpf"), flags, Some("mode=0700")).map_err(io::Error::from).map_err(
-        failed(
-            "mount a BPF file system at",
-            "; as root, outside of any container: `mount -t bpf bpf /sys/fs/bpf`",
-        ),
-    )?;
+    let hint = "; as root, outside of any container: `mount -t bpf bpf /sys/fs/bpf`";
+    mount(Some("bpf"), path, Some("bpf"), flags, Some("mode=0700"))
+        .map_err(|errno| failed("mount a BPF file system at", path, hint)(errno.into()))?;
     log::info!("mounted a BPF file system at {}", path.display());
     Ok(())
+}
+
+fn is_bpffs(path: &Path) -> Result<bool, BpfError> {
+    let hint =
+        "; a BPF file system belongs there: `mount -t sysfs sysfs /sys`, or another place with --bpffs";
+    let found = statfs(path).map_err(|errno| failed("statfs", path, hint)(errno.into()))?;
+    Ok(found.filesystem_type() == BPF_FS_MAGIC)
+}
+
+fn failed(call: &'static str, path: &Path, hint: &'static str) -> impl Fn(io::Error) -> BpfError {
+    move |source| BpfError::File { call, path: path.to_owned(), source, hint }
 }
 
 /// Pins live in a mounted file system: one that only this process and its children see is gone with them.
@@ -81,9 +95,7 @@ fn warn_of_private_mounts(bpffs: &Path) {
 }
 
 fn read(path: &str) -> Result<String, BpfError> {
-    let failed =
-        |source| BpfError::File { call: "read", path: path.into(), source, hint: "; is /proc mounted?" };
-    fs::read_to_string(path).map_err(failed)
+    fs::read_to_string(path).map_err(failed("read", Path::new(path), "; is /proc mounted?"))
 }
 
 #[cfg(test)]
