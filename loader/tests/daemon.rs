@@ -317,6 +317,18 @@ fn what_keeps_a_node_from_starting_is_told() {
 }
 
 #[test]
+fn a_node_needs_no_uplink_if_it_is_told_its_mtu() {
+    with_node(|mut node| {
+        node.configure(&[], "[overlay]\nmtu = 1400");
+        let with_uplink = fs::read_to_string(node.config()).unwrap();
+        fs::write(node.config(), with_uplink.replace("uplink = [\"up0\"]\n", "")).unwrap();
+        node.start();
+        assert_eq!(node.link("podlane0").unwrap().mtu, 1400);
+        assert_eq!(node.links().len(), 1, "the gateway's alone");
+    });
+}
+
+#[test]
 fn the_service_manager_is_told() {
     with_node(|node| {
         let path = node.directory.path().join("notify");

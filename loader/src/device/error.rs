@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use thiserror::Error;
 
 use super::{NetnsError, SysctlError};
@@ -23,6 +24,12 @@ pub enum DeviceError {
         /// What to do.
         remedy: &'static str,
     },
+    /// A route to pods leads elsewhere.
+    #[error(
+        "the route to {0} leads through another device; delete it (`ip route del {0}`): until then the node itself does \
+         not reach these pods through Podlane"
+    )]
+    RouteTaken(IpNet),
     /// It was there a moment ago.
     #[error("device {0} vanished while it was being set up; it is tried again")]
     Vanished(String),

@@ -156,11 +156,7 @@ fn ensure_routes(
             netlink.delete_route(link, *old)?;
         }
         match netlink.add_route(link, *route) {
-            Err(error) if error.is(libc::EEXIST) => problems.push(DeviceError::Taken {
-                name: format!("route to {}", route.destination),
-                why: "it goes through another device".into(),
-                remedy: "delete it: the node itself doesn't reach these pods through Podlane meanwhile",
-            }),
+            Err(error) if error.is(libc::EEXIST) => problems.push(DeviceError::RouteTaken(route.destination)),
             outcome => outcome?,
         }
     }

@@ -138,7 +138,7 @@ impl Reconciler {
                 None => problems.push(format!("uplink {name} does not exist; it is used as soon as it does")),
             }
         }
-        if self.uplink_mtus.is_empty() {
+        if self.uplink_mtus.is_empty() && !names.is_empty() {
             let names = names.join(", ");
             anyhow::bail!(
                 "none of the uplinks ({names}) exists in this network namespace; see node.uplink and `ip link`"
