@@ -18,6 +18,7 @@
 //! every suite calls first (see [`setup`]).
 
 pub mod address;
+pub mod bench;
 pub mod capture;
 pub mod cluster;
 pub mod command;

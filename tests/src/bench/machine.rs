@@ -1,0 +1,43 @@
+//! What the figures were taken on.
+
+use std::fs;
+
+use serde::Serialize;
+
+use super::cores;
+
+/// A machine, and what else it was doing.
+#[derive(Clone, Debug, Serialize)]
+pub struct Machine {
+    /// Release of the kernel.
+    pub kernel: String,
+    /// Name of the processor.
+    pub processor: String,
+    /// Cores that the benches could use.
+    pub cores: usize,
+    /// Load averages over 1, 5 and 15 minutes before the first measurement.
+    pub load_before: String,
+}
+
+impl Machine {
+    /// This one, now.
+    #[must_use]
+    pub fn describe() -> Self {
+        let read = |path| fs::read_to_string(path).unwrap_or_default();
+        let processors = read("/proc/cpuinfo");
+        let model = processors.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+        Self {
+            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            processor: model.map_or("unknown", |(_, name)| name.trim()).to_owned(),
+            cores: cores::allowed().map_or(0, |cores| cores.len()),
+            load_before: read("/proc/loadavg").split(' ').take(3).collect::<Vec<_>>().join(" "),
+        }
+    }
+
+    /// Whether so much else is running that the figures are rough.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        let minute = self.load_before.split(' ').next().and_then(|load| load.parse::<f64>().ok());
+        minute.is_some_and(|load| load > 0.5)
+    }
+}

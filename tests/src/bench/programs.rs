@@ -1,0 +1,171 @@
+//! What the BPF programs cost: nanoseconds per run, instructions, sizes.
+//!
+//! The time is the kernel's own (`BPF_ENABLE_STATS`) while real traffic of one kind passes, divided by the number of runs
+//! in that time. `BPF_PROG_TEST_RUN` with a repeat count would be steadier, but it runs a program again and again on the
+//! same packet: one that has been encapsulated gets another header around it, one that has been decapsulated is no VXLAN
+//! any more, and after 63 times its TTL is used up, so that most runs would take some other path than the one in question.
+
+use std::{io::Write as _, path::Path, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use aya::programs::{ProgramInfo, loaded_programs};
+use serde::Serialize;
+
+use super::{
+    cores::Cores,
+    flows::{self, Flow, Program, Task},
+    load::Window,
+    spread::Spread,
+    topology::{Inner, Topologies},
+};
+use crate::{
+    foreign::{self, Direction, Foreign},
+    pod::DEVICE,
+};
+
+const PROGRAMS: [&str; 4] = ["from_pod", "to_pod", "from_uplink", "from_host"];
+/// Fewer runs than these say nothing.
+const ENOUGH: u64 = 100;
+
+/// What a program takes to do one thing.
+#[derive(Clone, Debug, Serialize)]
+pub struct Cost {
+    /// What it does.
+    pub does: &'static str,
+    /// Family of the pods' packets.
+    pub family: Inner,
+    /// Which program.
+    pub program: &'static str,
+    /// Nanoseconds per run, the kernel's taking of the time included.
+    pub nanoseconds: Spread,
+    /// Runs in all rounds.
+    pub runs: u64,
+}
+
+/// What the kernel says of a loaded program.
+#[derive(Clone, Debug, Serialize)]
+pub struct Facts {
+    /// Its name.
+    pub program: &'static str,
+    /// Instructions that the verifier has walked, on all paths.
+    pub verified_instructions: Option<u32>,
+    /// Bytes of BPF instructions, dead code removed.
+    pub translated_bytes: Option<u32>,
+    /// Bytes of machine code.
+    pub jited_bytes: u32,
+}
+
+/// Sends each kind of traffic in each round and reads the run times.
+pub fn costs(topologies: &Topologies, rounds: usize, window: Window) -> Result<Vec<Cost>> {
+    let cores = Cores::find()?;
+    let _counting = foreign::count_runs()?;
+    let [node, _] = topologies.podlane();
+    let pod = node.pods.first().context("a node without pods")?;
+    let empty = Foreign::attach(&pod.netns, DEVICE, Direction::Egress)?;
+    let flows = flows::all(topologies, &empty)?;
+    let mut samples: Vec<Vec<Vec<Sample>>> =
+        flows.iter().map(|flow| vec![Vec::new(); flow.tasks.len()]).collect();
+    for round in 0..rounds {
+        for (flow, samples) in flows.iter().zip(&mut samples) {
+            for (task, sample) in samples.iter_mut().zip(once(flow, window, cores)?) {
+                task.push(sample);
+            }
+        }
+        let _unheard =
+            writeln!(std::io::stderr(), "  round {}/{rounds}  run times of the programs", round + 1);
+    }
+    let costs = flows.iter().zip(&samples).flat_map(|(flow, samples)| {
+        flow.tasks.iter().zip(samples).map(|(task, samples)| cost(flow.family, task, samples))
+    });
+    Ok(costs.collect())
+}
+
+/// What the kernel says of each of Podlane's programs.
+pub fn facts(topologies: &Topologies) -> Result<Vec<Facts>> {
+    let [node, _] = topologies.podlane();
+    let facts = PROGRAMS.into_iter().map(|program| {
+        let info = pinned(&flows::pin(node, program))?;
+        Ok(Facts {
+            program,
+            verified_instructions: info.verified_instruction_count(),
+            translated_bytes: info.size_translated(),
+            jited_bytes: info.size_jitted(),
+        })
+    });
+    facts.collect()
+}
+
+/// How long a program has run, and how often.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    time: Duration,
+    runs: u64,
+}
+
+impl Sample {
+    fn read(program: &Program<'_>) -> Result<Self> {
+        let info = match program {
+            Program::Pinned(_, path) => pinned(path)?,
+            Program::Empty(empty) => loaded(empty.id()?)?,
+        };
+        Ok(Self { time: info.run_time(), runs: info.run_count() })
+    }
+
+    fn since(self, before: Self) -> Self {
+        Self { time: self.time.saturating_sub(before.time), runs: self.runs.saturating_sub(before.runs) }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a time is shown with three digits")]
+    fn nanoseconds(self) -> f64 {
+        self.time.as_nanos() as f64 / self.runs as f64
+    }
+}
+
+/// Sends the traffic once; what it took each task.
+fn once(flow: &Flow<'_>, window: Window, cores: Cores) -> Result<Vec<Sample>> {
+    let read = || flow.tasks.iter().map(|task| Sample::read(&task.program)).collect::<Result<Vec<_>>>();
+    let before = read()?;
+    let sent = flow.traffic.send(window, cores);
+    sent.with_context(|| {
+        format!("traffic for {:?}", flow.tasks.iter().map(|task| task.does).collect::<Vec<_>>())
+    })?;
+    let samples: Vec<Sample> =
+        read()?.into_iter().zip(before).map(|(after, before)| after.since(before)).collect();
+    for (task, sample) in flow.tasks.iter().zip(&samples) {
+        let Sample { runs, .. } = *sample;
+        ensure!(runs >= ENOUGH, "`{}` ran {runs} times only, for {}", name(&task.program), task.does);
+    }
+    Ok(samples)
+}
+
+fn cost(family: Inner, task: &Task<'_>, samples: &[Sample]) -> Cost {
+    let nanoseconds: Vec<f64> = samples.iter().map(|sample| sample.nanoseconds()).collect();
+    Cost {
+        does: task.does,
+        family,
+        program: name(&task.program),
+        nanoseconds: Spread::of(&nanoseconds),
+        runs: samples.iter().map(|sample| sample.runs).sum(),
+    }
+}
+
+const fn name(program: &Program<'_>) -> &'static str {
+    match program {
+        Program::Pinned(name, _) => name,
+        Program::Empty(_) => "(empty)",
+    }
+}
+
+fn pinned(path: &Path) -> Result<ProgramInfo> {
+    ProgramInfo::from_pin(path).with_context(|| format!("open {}", path.display()))
+}
+
+fn loaded(id: u32) -> Result<ProgramInfo> {
+    for program in loaded_programs() {
+        let program = program.context("list programs")?;
+        if program.id() == id {
+            return Ok(program);
+        }
+    }
+    anyhow::bail!("program {id} is not loaded")
+}
