@@ -5,6 +5,7 @@ mod suite;
 
 use std::{
     collections::BTreeMap,
+    env,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
     time::{Duration, Instant},
@@ -162,6 +163,10 @@ impl Run {
         };
         if let Some(loader) = loader {
             command.env("PODLANE_LOADER", loader);
+        }
+        // Errors name what failed by themselves; panics still follow RUST_BACKTRACE.
+        if env::var_os("RUST_LIB_BACKTRACE").is_none() {
+            command.env("RUST_LIB_BACKTRACE", "0");
         }
         command.args(["--show-output", "--color=never"]).args(arguments);
         Ok(command)
