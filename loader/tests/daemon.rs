@@ -80,6 +80,26 @@ fn a_pod_that_goes_and_comes_back_is_reached_on_its_new_device() {
 }
 
 #[test]
+fn a_pod_lives_on_when_only_the_file_of_its_namespace_is_gone() {
+    with_node(|mut node| {
+        let web = Netns::new();
+        node.provide("web", &web);
+        node.configure(&[("web", 4)], "");
+        node.start();
+        let endpoint = node.endpoint(4);
+        node.stop(Signal::SIGTERM);
+        fs::remove_file(node.pod_path("web")).unwrap();
+        node.start();
+        assert!(is_reachable(&node, "web", 4));
+        assert_eq!(node.endpoint(4), endpoint);
+        let state = node.state();
+        assert!(state.waiting.is_empty() && state.problems[0].contains("stays as it is"), "{state:?}");
+        drop(web);
+        wait_until("it is waited for", || node.state().waiting.len() == 1 && node.endpoint(4).is_none());
+    });
+}
+
+#[test]
 fn a_restart_keeps_links_and_entries_and_replaces_programs() {
     with_node(|mut node| {
         let web = Netns::new();

@@ -51,7 +51,7 @@ pub enum DeviceError {
 #[derive(Debug, Error)]
 pub enum PodError {
     /// Its namespace is not there yet: it is connected as soon as it is.
-    #[error("network namespace {} does not exist yet", .0.display())]
+    #[error("network namespace {} does not exist", .0.display())]
     Waiting(PathBuf),
     /// Something is wrong.
     #[error(transparent)]

@@ -6,7 +6,7 @@ use std::{
     os::{fd::AsFd as _, unix::fs::MetadataExt as _},
     path::PathBuf,
     process,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use super::{
@@ -42,6 +42,8 @@ pub(super) struct Daemon {
     outcome: Option<Outcome>,
     /// Why the node could not be looked after the last time, to be logged once.
     failure: Option<String>,
+    /// When everything was last looked at.
+    looked: Instant,
     /// Which namespace each pod's file was of when it was last looked at.
     namespaces: HashMap<PathBuf, (u64, u64)>,
 }
@@ -66,6 +68,7 @@ impl Daemon {
             last_reload: None,
             outcome: None,
             failure: None,
+            looked: Instant::now(),
             namespaces: HashMap::new(),
         }
     }
@@ -100,7 +103,7 @@ impl Daemon {
             }
             if let Some(cause) = happened.reload {
                 self.reload(cause);
-            } else if happened.timeout || self.concerns_us(&happened) {
+            } else if self.concerns_us(&happened) || self.is_due() {
                 self.resync();
             }
         }
@@ -148,6 +151,7 @@ impl Daemon {
 
     /// Brings the node back to the state that it should be in.
     fn resync(&mut self) {
+        self.looked = Instant::now();
         self.namespaces = self.look_at_namespaces();
         match self.reconciler.reconcile(&self.desired, &self.remembered) {
             Ok(outcome) => self.record(outcome),
@@ -192,6 +196,15 @@ impl Daemon {
     fn is_well(&self) -> bool {
         let complete = |outcome: &Outcome| outcome.waiting.is_empty() && outcome.problems.is_empty();
         self.failure.is_none() && self.outcome.as_ref().is_some_and(complete)
+    }
+
+    /// Whether to look at everything although nothing has happened. Of what is waited for, the files can be seen to have
+    /// changed.
+    fn is_due(&self) -> bool {
+        let since = self.looked.elapsed();
+        let wrong = |outcome: &Outcome| !outcome.problems.is_empty();
+        let trouble = || self.failure.is_some() || self.outcome.as_ref().is_none_or(wrong);
+        since >= RESYNC || since >= RETRY && (trouble() || self.look_at_namespaces() != self.namespaces)
     }
 
     fn concerns_us(&self, happened: &Happened) -> bool {

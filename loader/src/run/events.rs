@@ -32,8 +32,6 @@ pub(super) struct Happened {
     pub(super) links: Vec<LinkNews>,
     /// File systems were mounted or unmounted, among them perhaps the file of a network namespace.
     pub(super) mounts: bool,
-    /// Nothing of the above within the time given.
-    pub(super) timeout: bool,
 }
 
 /// Everything that wakes the loop.
@@ -74,9 +72,8 @@ impl Events {
             fds.extend(also.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
             let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
             match poll(&mut fds, timeout) {
-                Ok(0) => return Ok(Happened { timeout: true, ..happened }),
+                Ok(0) | Err(nix::Error::EINTR) => return Ok(happened),
                 Ok(_) => {}
-                Err(nix::Error::EINTR) => return Ok(happened),
                 Err(errno) => return Err(errno.into()),
             }
             fds.iter().map(|fd| fd.revents().is_some_and(|events| !events.is_empty())).collect::<Vec<_>>()

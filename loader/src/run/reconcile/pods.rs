@@ -19,7 +19,8 @@ pub(super) struct Pods {
 }
 
 impl Pods {
-    /// Connects every pod whose namespace is there. A pod that can't be brought to what it should be stays as it is.
+    /// Connects every pod whose namespace is there. A pod that can't be brought to what it should be stays as it is: as
+    /// long as its device is there, so is its namespace, whatever has become of the namespace's file.
     pub(super) fn ensure(
         netlink: &mut Handle,
         own: NetnsId,
@@ -31,19 +32,24 @@ impl Pods {
         for pod in &desired.pods {
             let gateways = desired.node.gateways().collect();
             let spec = PodSpec { owner, pod, host_mac: desired.node.mac, mtu, gateways };
-            match device::ensure_pod(netlink, own, &spec) {
+            let error = match device::ensure_pod(netlink, own, &spec) {
                 Ok(link) => {
                     pods.connected.insert(pod.name.clone(), link);
+                    continue;
                 }
-                Err(error @ PodError::Waiting(_)) => {
+                Err(error) => error,
+            };
+            match (error, device::find_pod_device(netlink, owner, &pod.name)?) {
+                (error, Some(link)) => {
+                    pods.errors.push(format!("pod {} stays as it is: {error}", pod.name));
+                    pods.connected.insert(pod.name.clone(), link);
+                }
+                (error @ PodError::Waiting(_), None) => {
                     pods.waiting.insert(pod.name.clone(), error.to_string());
                 }
-                Err(PodError::Device(error)) => {
+                (error, None) => {
                     pods.errors.push(format!("pod {}: {error}", pod.name));
-                    match device::find_pod_device(netlink, owner, &pod.name)? {
-                        Some(link) => drop(pods.connected.insert(pod.name.clone(), link)),
-                        None => drop(pods.waiting.insert(pod.name.clone(), error.to_string())),
-                    }
+                    pods.waiting.insert(pod.name.clone(), error.to_string());
                 }
             }
         }
