@@ -132,7 +132,7 @@ where
         vxlan::encapsulate(packet, &query, departure)?;
     }
     packet.account(Account::PeerTx(route.peer), len);
-    Ok(leave(packet, departure.reason, &hop))
+    Ok(leave(packet, departure, &hop))
 }
 
 /// Asks the node's routing for the way to a peer.
@@ -157,20 +157,25 @@ where
 
 /// Out of the node: by way of a neighbour whose MAC is known, or for the kernel to resolve. The Ethernet header's
 /// addresses are written here, unless the kernel will.
+///
+/// What a neighbour has to be resolved for waits in the kernel's queue, and is sent by the route that it carries: of a packet
+/// from the node's own stack that is still the one to the gateway device. So the kernel routes a tunnel packet anew; a plain
+/// one would only be routed back here, and its neighbour is named.
 #[inline(always)]
-pub fn leave<D: Dataplane>(packet: &mut D, reason: Reason, hop: &NextHop) -> D::Done {
-    match hop.neighbour {
+fn leave<D: Dataplane>(packet: &mut D, departure: &Departure, hop: &NextHop) -> D::Done {
+    let ifindex = hop.ifindex;
+    let action = match hop.neighbour {
         Neighbour::Known { dst, src } => {
             if let Some(eth) = packet.at_mut::<Eth>(0) {
                 dst.store(&mut eth.dst);
                 src.store(&mut eth.src);
             }
-            act(packet, reason, Action::Device { ifindex: hop.ifindex })
+            return act(packet, departure.reason, Action::Device { ifindex });
         }
-        Neighbour::Unknown { address, v6 } => {
-            act(packet, reason, Action::Neighbour { ifindex: hop.ifindex, address, v6 })
-        }
-    }
+        Neighbour::Unknown { .. } if departure.route.kind == route_kind::OVERLAY => Action::Route { ifindex },
+        Neighbour::Unknown { address, v6 } => Action::Neighbour { ifindex, address, v6 },
+    };
+    act(packet, departure.reason, action)
 }
 
 /// Whether a path of that MTU does not take the packet; of a GSO packet, its segments.

@@ -18,7 +18,7 @@
 //! | [`maps`], [`node`], [`counters`] | the layouts that user space shares |
 //! | [`wire`], [`checksum`], [`flow`] | headers, sums and hashes |
 
-#![cfg_attr(not(test), no_std)]
+#![cfg_attr(not(any(test, feature = "memory")), no_std)]
 
 pub mod arp;
 pub mod checksum;
@@ -37,5 +37,5 @@ pub mod verdict;
 pub mod vxlan;
 pub mod wire;
 
-#[cfg(test)]
-mod memory;
+#[cfg(any(test, feature = "memory"))]
+pub mod memory;

@@ -1,6 +1,6 @@
 //! The packet and the tables in memory: what the kernel is to the programs, for tests of the decisions.
 
-use std::{cell::RefCell, collections::HashMap};
+use std::{boxed::Box, cell::RefCell, collections::HashMap, vec, vec::Vec};
 
 use bytemuck::Zeroable as _;
 
@@ -15,33 +15,50 @@ use crate::{
     wire::{ETH_LEN, Wire},
 };
 
-/// A packet on a hook of a node.
-pub(crate) struct Memory {
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) received: usize,
-    pub(crate) ifindex: u32,
-    pub(crate) vlan: bool,
-    pub(crate) gso_size: u32,
-    pub(crate) node: &'static Node,
-    pub(crate) pods: HashMap<Vec<u8>, Endpoint>,
+/// A packet on a hook of a node, and the node.
+///
+/// Addresses and prefixes are keyed by their bytes, 4 or 16 of them.
+pub struct Memory {
+    /// The packet.
+    pub bytes: Vec<u8>,
+    /// Its length as it came.
+    pub received: usize,
+    /// The device on whose hook it is.
+    pub ifindex: u32,
+    /// Whether it has a VLAN tag.
+    pub vlan: bool,
+    /// Payload bytes per segment, if it is a GSO packet.
+    pub gso_size: u32,
+    /// The node's facts.
+    pub node: &'static Node,
+    /// Local pods.
+    pub pods: HashMap<Vec<u8>, Endpoint>,
     /// Prefix, its length in bits, its route.
-    pub(crate) routes: Vec<(Vec<u8>, usize, &'static Route)>,
-    pub(crate) vteps: HashMap<Vec<u8>, Vtep>,
-    pub(crate) sources: Vec<(u32, Vec<u8>, usize, Allowed)>,
+    pub routes: Vec<(Vec<u8>, usize, &'static Route)>,
+    /// Peers by underlay address.
+    pub vteps: HashMap<Vec<u8>, Vtep>,
+    /// Device, prefix, its length in bits, whose it is.
+    pub sources: Vec<(u32, Vec<u8>, usize, Allowed)>,
     /// What the node's routing answers to anything.
-    pub(crate) next_hop: Result<NextHop, Failed>,
-    pub(crate) asked: RefCell<Vec<(Vec<u8>, [u8; 2])>>,
+    pub next_hop: Result<NextHop, Failed>,
+    /// What it was asked: destination and UDP source port.
+    pub asked: RefCell<Vec<(Vec<u8>, [u8; 2])>>,
     /// What every helper that changes the packet's size answers.
-    pub(crate) refuses: Option<i32>,
-    pub(crate) counts: Vec<(Reason, usize)>,
-    pub(crate) accounts: Vec<(Account, usize)>,
-    pub(crate) failures: Vec<Failed>,
-    pub(crate) budget: Budget,
+    pub refuses: Option<i32>,
+    /// What was counted.
+    pub counts: Vec<(Reason, usize)>,
+    /// What was counted for pods and peers.
+    pub accounts: Vec<(Account, usize)>,
+    /// Refusals of helpers.
+    pub failures: Vec<Failed>,
+    /// What is left of the allowance of ICMP errors.
+    pub budget: Budget,
 }
 
 impl Memory {
     /// A packet without a node around it.
-    pub(crate) fn packet(bytes: &[u8]) -> Self {
+    #[must_use]
+    pub fn packet(bytes: &[u8]) -> Self {
         Self {
             bytes: bytes.to_vec(),
             received: bytes.len(),
@@ -63,7 +80,7 @@ impl Memory {
         }
     }
 
-    fn resize(&mut self, helper: Helper) -> Result<(), Failed> {
+    fn resize(&self, helper: Helper) -> Result<(), Failed> {
         self.refuses.map_or(Ok(()), |code| Err(Failed { helper, code }))
     }
 }

@@ -70,7 +70,8 @@ pub fn answer<D: Dataplane>(packet: &mut D, ip: &Ip<V6>) -> Option<D::Done> {
     })
 }
 
-/// Section 7.1.1: hop limit 255 shows that no router was between; from `::` it is a probe for a duplicate, no question.
+/// Section 7.1.1: hop limit 255 shows that no router was between, and the code is zero; from `::` it is a probe for a
+/// duplicate, no question.
 #[inline(always)]
 fn asks_for_gateway<D: Dataplane>(packet: &D, ip: &Ip<V6>) -> bool {
     let gateway = V6::gateway(packet.node());
@@ -82,7 +83,7 @@ fn asks_for_gateway<D: Dataplane>(packet: &D, ip: &Ip<V6>) -> bool {
         && ip.src != gateway
         && packet
             .at::<Solicitation>(ip.payload)
-            .is_some_and(|solicitation| load16(&solicitation.target) == gateway)
+            .is_some_and(|asked| asked.icmp.code == 0 && load16(&asked.target) == gateway)
 }
 
 /// Turns the solicitation, with or without options, into an advertisement with one.

@@ -22,7 +22,13 @@ pub enum Action {
         /// Interface index.
         ifindex: u32,
     },
-    /// Send it out of a device; the kernel resolves the neighbour and writes the Ethernet header.
+    /// Send it out of a device; the kernel routes it by its own header, resolves the neighbour and writes the Ethernet
+    /// header.
+    Route {
+        /// Interface index.
+        ifindex: u32,
+    },
+    /// Send it out of a device to that neighbour; the kernel resolves it and writes the Ethernet header.
     Neighbour {
         /// Interface index.
         ifindex: u32,

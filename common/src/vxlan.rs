@@ -16,18 +16,27 @@ const VNI_VALID: u8 = 0x08;
 /// Hops that a tunnel packet may take, as Linux's own.
 const TTL: u8 = 64;
 
-/// A whole tunnel packet up to the inner IP header.
+/// A tunnel packet up to the inner frame.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Tunnel<H: Wire> {
+struct Outer<H: Wire> {
     eth: Eth,
     ip: H,
     udp: UdpHdr,
     vxlan: VxlanHdr,
+}
+
+/// A tunnel packet up to the inner IP header.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Tunnel<H: Wire> {
+    outer: Outer<H>,
     inner: Eth,
 }
 
 // SAFETY: `repr(C)` of types with alignment 1 that are valid for any bits.
+unsafe impl<H: Wire> Wire for Outer<H> {}
+// SAFETY: as above.
 unsafe impl<H: Wire> Wire for Tunnel<H> {}
 
 /// Bytes that a tunnel adds between the Ethernet header and the inner IP header: 50 over IPv4, 70 over IPv6.
@@ -59,7 +68,7 @@ where
         packet.failed(failure);
         return Err(Reason::HelperFailed);
     }
-    let tunnel = packet.at_mut::<Tunnel<O::Header>>(0).ok_or(Reason::Malformed)?;
+    let Tunnel { outer: tunnel, inner } = packet.at_mut::<Tunnel<O::Header>>(0).ok_or(Reason::Malformed)?;
     tunnel.eth.ether_type = O::ETHER_TYPE;
     let fields = Fields {
         src: way.source,
@@ -79,9 +88,9 @@ where
     tunnel.vxlan._reserved1 = [0; 3];
     tunnel.vxlan.vni = node.vni;
     tunnel.vxlan._reserved2 = 0;
-    Mac::load(&departure.route.vtep_mac).store(&mut tunnel.inner.dst);
-    Mac::load(&node.mac).store(&mut tunnel.inner.src);
-    tunnel.inner.ether_type = departure.ether_type;
+    Mac::load(&departure.route.vtep_mac).store(&mut inner.dst);
+    Mac::load(&node.mac).store(&mut inner.src);
+    inner.ether_type = departure.ether_type;
     Ok(())
 }
 
@@ -113,12 +122,13 @@ where
     if ip.protocol != protocol::UDP || !plain || ip.dst != O::underlay(node) {
         return Ok(None);
     }
-    let Some(tunnel) = packet.at::<Tunnel<O::Header>>(0) else { return Ok(None) };
+    let Some(tunnel) = packet.at::<Outer<O::Header>>(0) else { return Ok(None) };
     let ours =
         tunnel.udp.dst == node.port && tunnel.vxlan.flags & VNI_VALID != 0 && tunnel.vxlan.vni == node.vni;
     if !ours {
         return Ok(None);
     }
+    let inner = packet.at::<Eth>(size_of::<Outer<O::Header>>()).ok_or(Reason::Malformed)?;
     let udp_len = usize::from(u16::from_be_bytes(tunnel.udp.len));
     let least = size_of::<UdpHdr>() + size_of::<VxlanHdr>() + ETH_LEN;
     let most = ip.len - O::HEADER_LEN;
@@ -126,10 +136,10 @@ where
     if packet.gso_size() == 0 && (udp_len < least || udp_len > most) {
         return Err(Reason::Malformed);
     }
-    if Mac::load(&tunnel.inner.dst) != Mac::load(&node.mac) {
+    if Mac::load(&inner.dst) != Mac::load(&node.mac) {
         return Err(Reason::NotOurMac);
     }
-    let ether_type = tunnel.inner.ether_type;
+    let ether_type = inner.ether_type;
     let vtep = Tables::<O>::vtep(packet, &ip.src).ok_or(Reason::UnknownVtep)?;
     Ok(Some(Arrival { ether_type, peer: vtep.peer }))
 }

@@ -29,6 +29,8 @@ pub fn act(skb: &Skb, action: Action) -> i32 {
         Action::Host => verdict(unsafe { bpf_redirect(node().gateway_ifindex, u64::from(BPF_F_INGRESS)) }),
         // SAFETY: takes no pointers.
         Action::Device { ifindex } => verdict(unsafe { bpf_redirect(ifindex, 0) }),
+        // SAFETY: takes no parameters.
+        Action::Route { ifindex } => verdict(unsafe { bpf_redirect_neigh(ifindex, ptr::null_mut(), 0, 0) }),
         Action::Neighbour { ifindex, address, v6 } => neighbour(ifindex, address, v6),
     }
 }

@@ -23,6 +23,9 @@ use common::{
     wire::{ETH_LEN, Wire},
 };
 
+/// `EALREADY` of asm-generic/errno.h.
+const EALREADY: i64 = 114;
+
 /// How much of a packet has to lie in one piece: every header that is looked at, in the worst case that is not
 /// malformed on sight: VXLAN over IPv6 (84), then IPv4 with options (60) or IPv6 with a few extensions, then TCP.
 const LINEAR: u32 = 192;
@@ -197,6 +200,14 @@ impl Packet for Skb {
                 | BPF_F_ADJ_ROOM_NO_CSUM_RESET,
         ) | bpf_f_adj_room_encap_l2(ETH_LEN as u64);
         // SAFETY: a helper on the program's own context; packet pointers are taken anew after it.
+        let made = unsafe { bpf_skb_adjust_room(self.raw, room as i32, BPF_ADJ_ROOM_MAC, flags) };
+        if made != -EALREADY {
+            return check(Helper::AdjustRoom, made);
+        }
+        // It has been through a tunnel on this very kernel (an underlay of veths), which `decapsulate` could not make it
+        // forget: it needs the room only, the marks of a tunnel packet are on it still.
+        let flags = u64::from(BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET);
+        // SAFETY: as above.
         check(Helper::AdjustRoom, unsafe {
             bpf_skb_adjust_room(self.raw, room as i32, BPF_ADJ_ROOM_MAC, flags)
         })
@@ -224,8 +235,11 @@ impl Packet for Skb {
     fn quote(&mut self, keep: usize, room: usize) -> Result<(), Failed> {
         // SAFETY: helpers on the program's own context; packet pointers are taken anew after them.
         unsafe {
-            // Drops GSO and makes the packet linear, too.
-            check(Helper::ChangeTail, bpf_skb_change_tail(self.raw, keep as u32, 0))?;
+            // Only if there is something to cut: the kernel refuses for a packet that has been through a tunnel on this very
+            // kernel. It makes a packet linear and drops GSO, too.
+            if keep < self.len() {
+                check(Helper::ChangeTail, bpf_skb_change_tail(self.raw, keep as u32, 0))?;
+            }
             check(Helper::AdjustRoom, bpf_skb_adjust_room(self.raw, room as i32, BPF_ADJ_ROOM_MAC, 0))
         }
     }
