@@ -1,8 +1,6 @@
 //! A node without Podlane, as flannel makes it: the kernel's VXLAN device with static ARP and FDB entries and onlink
 //! routes, and a bridge with the pods on veths.
 
-use std::net::IpAddr;
-
 use anyhow::{Context as _, Result};
 use ipnet::IpNet;
 
@@ -83,7 +81,6 @@ impl KernelVtepNode {
 
     /// Writes what flannel writes when a node joins: the route, the neighbour and the forwarding entry.
     pub fn add_peer(&self, peer: &Spec, route: Route) -> Result<()> {
-        let underlay = self.underlay_of(peer)?;
         for cidr in &peer.pod_cidrs {
             let family = if cidr.addr().is_ipv6() { "-6 " } else { "" };
             match route {
@@ -95,15 +92,17 @@ impl KernelVtepNode {
                     self.netns
                         .ip(&format!("neigh replace {next_hop} lladdr {mac} dev {VXLAN} nud permanent"))?;
                 }
-                // A next hop of the other family needs `via inet6`.
-                Route::Direct if cidr.addr().is_ipv6() && underlay.is_ipv4() => {}
                 Route::Direct => {
-                    self.netns.ip(&format!("{family}route replace {cidr} via {underlay} dev eth0"))?;
+                    let Some(next_hop) = peer.address_like(cidr.addr()) else { continue };
+                    self.netns.ip(&format!("{family}route replace {cidr} via {next_hop} dev eth0"))?;
                 }
             }
         }
         if route == Route::Overlay {
-            let mac = show_mac(peer.vtep_mac);
+            let (mac, own) = (show_mac(peer.vtep_mac), self.spec.address());
+            let underlay = peer
+                .address_like(own)
+                .with_context(|| format!("{} has no underlay address of the family of {own}", peer.name))?;
             self.netns.run(&format!("bridge fdb replace {mac} dev {VXLAN} dst {underlay}"))?;
         }
         Ok(())
@@ -120,11 +119,5 @@ impl KernelVtepNode {
         }
         self.pods.push(pod);
         Ok(())
-    }
-
-    fn underlay_of(&self, peer: &Spec) -> Result<IpAddr> {
-        let own = self.spec.address();
-        let found = peer.addresses().into_iter().find(|address| address.is_ipv4() == own.is_ipv4());
-        found.with_context(|| format!("{} has no underlay address of the family of {own}", peer.name))
     }
 }

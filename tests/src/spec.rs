@@ -89,6 +89,12 @@ impl Spec {
         self.underlay.first().map_or(IpAddr::from([0, 0, 0, 0]), IpNet::addr)
     }
 
+    /// The underlay address of the family of `like`.
+    #[must_use]
+    pub fn address_like(&self, like: IpAddr) -> Option<IpAddr> {
+        self.addresses().into_iter().find(|address| address.is_ipv4() == like.is_ipv4())
+    }
+
     /// Address of pod `number` in each pod CIDR.
     #[must_use]
     pub fn pod_addresses(&self, number: u8) -> Vec<IpNet> {

@@ -7,6 +7,7 @@ use testbed::{
     cluster,
     counters::{self, Counters, pod_traffic},
     frame::{Ip, ethernet},
+    netns::Netns,
     podlane_node::PodlaneNode,
     require, setup, traffic, wait,
 };
@@ -35,6 +36,9 @@ fn injected_frames_are_counted_exactly() -> Result<()> {
     let pod = &node.pods[0];
     // The nodes know each other before anything is counted.
     traffic::ping(&pod.netns, far.pods[0].v4()?)?;
+    // Somebody takes the packets, or the pods' kernels would answer with ICMP errors.
+    let discard = |netns: &Netns| netns.enter(|| Ok(std::net::UdpSocket::bind(("0.0.0.0", 9))?));
+    let _sinks = [discard(&node.pods[1].netns)?, discard(&far.pods[0].netns)?, discard(&node.netns)?];
     let device = Capture::open(&pod.netns, "eth0")?;
     let mac = pod.netns.mac("eth0")?;
     let frame = |to: std::net::IpAddr, ttl: u8, size: usize| -> Result<Vec<u8>> {
@@ -109,8 +113,13 @@ fn snapshot(nodes: &[PodlaneNode]) -> Result<Vec<(String, Hook, u64, u64)>> {
     let mut all = Vec::new();
     for node in nodes {
         for hook in [Hook::FromPod, Hook::FromUplink] {
-            let counted = node.counters()?.received(hook);
-            all.push((node.spec.name.clone(), hook, counted, received_by_devices(node, hook)?));
+            // Both at one time: nothing may come in between.
+            let (counted, received) = wait::until("a quiet moment", || {
+                let before = node.counters()?.received(hook);
+                let received = received_by_devices(node, hook)?;
+                Ok((node.counters()?.received(hook) == before).then_some((before, received)))
+            })?;
+            all.push((node.spec.name.clone(), hook, counted, received));
         }
     }
     Ok(all)

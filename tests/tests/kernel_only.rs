@@ -17,6 +17,7 @@ fn everything(cluster: &Cluster) -> Result<()> {
     for (from, to) in [(here, beside), (here, there)] {
         for ip in to.ips() {
             traffic::every_kind(&from.netns, (&to.netns, ip))?;
+            traffic::udp::segmented(&from.netns, (&to.netns, ip), 1300, 3)?;
         }
     }
     Ok(())

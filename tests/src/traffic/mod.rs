@@ -14,13 +14,12 @@ use anyhow::Result;
 
 use crate::netns::Netns;
 
-/// One of each: ping, HTTP, a TCP stream, UDP from one byte to 8 KB in fragments, and UDP bursts segmented by the kernel.
+/// One of each: ping, HTTP, a TCP stream, and UDP from one byte to 8 KB in fragments.
 pub fn every_kind(from: &Netns, to: (&Netns, IpAddr)) -> Result<()> {
     ping(from, to.1)?;
     http::get(from, to, "a short page")?;
     tcp::transfer(from, to, 4 << 20)?;
-    udp::echo(from, to, &[1, 1000, 1400, 8000])?;
-    udp::segmented(from, to, 1300, 3)
+    udp::echo(from, to, &[1, 1000, 1400, 8000])
 }
 
 /// How long any one step of a conversation may take.
