@@ -167,7 +167,7 @@ fn a_second_loader_is_told_the_pid_of_the_first() {
     with_node(|mut node| {
         node.configure(&[], "");
         node.start();
-        let (code, said) = node.refused();
+        let (code, said) = node.refused(&[]);
         assert_eq!(code, 1, "{said}");
         assert!(said.contains(&format!("pid {}", node.pid())), "{said}");
         let refused = run::cleanup(&node.paths).unwrap_err().to_string();
@@ -201,6 +201,32 @@ fn a_bad_file_is_refused_whole_and_a_good_one_applied() {
 
         node.signal(Signal::SIGHUP);
         node.wait_for_log("SIGHUP");
+    });
+}
+
+#[test]
+fn other_facts_of_the_node_are_other_programs_in_the_same_links() {
+    with_node(|mut node| {
+        let web = Netns::new();
+        node.provide("web", &web);
+        node.configure(&[("web", 4)], "");
+        node.start();
+        let before = node.link_ids("from_pod", &device("web"));
+        node.configure(&[("web", 4)], "[overlay]\nvni = 7");
+        wait_until("the program is another", || node.link_ids("from_pod", &device("web")).1 != before.1);
+        assert_eq!(node.link_ids("from_pod", &device("web")).0, before.0);
+
+        node.configure(&[("web", 4)], "vtep-mac = \"0a:00:00:00:00:99\"");
+        let mac = Some([0x0a, 0, 0, 0, 0, 0x99]);
+        wait_until("the gateway has the address", || {
+            node.link("podlane0").is_some_and(|link| link.mac == mac)
+        });
+        wait_until("the pod's device too", || node.link(&device("web")).is_some_and(|link| link.mac == mac));
+        wait_until("the new gateway is attached", || {
+            let gateway = node.link("podlane0").unwrap();
+            node.links().contains(&format!("from_host_{}", gateway.index))
+        });
+        assert!(is_reachable(&node, "web", 4));
     });
 }
 
@@ -321,18 +347,25 @@ fn what_keeps_a_node_from_starting_is_told() {
     with_node(|mut node| {
         node.configure(&[], "");
         node.netlink.create_sink("podlane0", [2, 0, 0, 0, 0, 9], 1400).unwrap();
-        let (code, said) = node.refused();
+        let (code, said) = node.refused(&[]);
         assert_eq!(code, 1);
         assert!(said.contains("device podlane0 exists and is not Podlane's"), "{said}");
+        let theirs = node.link("podlane0").unwrap();
+        node.netlink.delete_link(&theirs).unwrap();
+
+        let object = node.config();
+        let (code, said) = node.refused(&["--object", object.to_str().unwrap()]);
+        assert_eq!(code, 1);
+        assert!(said.contains("the BPF object is damaged"), "{said}");
 
         let uplink = node.link("up0").unwrap();
         node.netlink.delete_link(&uplink).unwrap();
-        let (code, said) = node.refused();
+        let (code, said) = node.refused(&[]);
         assert_eq!(code, 1);
         assert!(said.contains("none of the uplinks (up0) exists"), "{said}");
 
         fs::write(node.config(), "nonsense").unwrap();
-        assert_eq!(node.refused().0, 2);
+        assert_eq!(node.refused(&[]).0, 2);
     });
 }
 

@@ -179,8 +179,8 @@ impl Node {
     }
 
     /// Runs a loader that is expected to fail, and returns what it says.
-    pub fn refused(&self) -> (i32, String) {
-        let output = self.command().output().unwrap();
+    pub fn refused(&self, arguments: &[&str]) -> (i32, String) {
+        let output = self.command().args(arguments).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         (output.status.code().unwrap_or(-1), said)
     }
