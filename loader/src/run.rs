@@ -4,12 +4,12 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`reconcile`] | from the desired state to devices, maps and programs: all of it, in order, idempotent |
-//! | [`daemon`] | the loop: reload, resync, record |
-//! | [`events`] | what wakes the loop: signals, the file, links, mounts |
-//! | [`cleanup`](mod@cleanup) | takes everything away |
-//! | [`lock`], [`notify`] | one loader per node; the service manager told |
-//! | [`message`] | errors as one line |
+//! | `reconcile` | from the desired state to devices, maps and programs: all of it, in order, idempotent |
+//! | `daemon` | the loop: reload, resync, record |
+//! | `events` | what wakes the loop: signals, the file, links, mounts |
+//! | `cleanup` | takes everything away |
+//! | `lock`, `notify` | one loader per node; the service manager told |
+//! | `message` | errors as one line |
 
 mod cleanup;
 mod daemon;

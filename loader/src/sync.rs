@@ -2,9 +2,9 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`contents`] | from the desired state and the facts of the node to entries: a pure function |
+//! | [`contents`](mod@contents) | from the desired state and the facts of the node to entries: a pure function |
 //! | [`slots`] | which traffic counter belongs to which pod and peer, stable over restarts |
-//! | [`apply`] | the difference, written so that nothing that stays is missing for a moment |
+//! | [`apply`](mod@apply) | the difference, written so that nothing that stays is missing for a moment |
 
 pub mod apply;
 pub mod contents;
