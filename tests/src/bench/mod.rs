@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 use self::{
@@ -42,7 +42,7 @@ pub struct Options {
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
     /// How long each figure is taken.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value = "1", value_parser = seconds)]
     seconds: f64,
     /// Two rounds of a fifth of a second: shows that it works, not how fast.
     #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
@@ -83,8 +83,7 @@ pub enum Format {
 pub fn run(options: &Options) -> Result<()> {
     let (rounds, seconds) =
         if options.quick { (2, 0.2) } else { (usize::from(options.rounds), options.seconds) };
-    let length = Duration::try_from_secs_f64(seconds).context("--seconds")?;
-    ensure!(!length.is_zero(), "--seconds: must be more than none");
+    let length = Duration::from_secs_f64(seconds);
     setup::ready_with_loader()?;
     let machine = Machine::describe();
     if machine.is_busy() {
@@ -145,6 +144,15 @@ fn command(options: &Options) -> String {
         words.push("--ipv6".to_owned());
     }
     words.join(" ")
+}
+
+/// Reads a length of time that something can be measured in.
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.01..=3600.0).contains(&seconds) => Ok(seconds),
+        Ok(_) => Err("not between 0.01 and 3600".to_owned()),
+        Err(error) => Err(format!("{error}")),
+    }
 }
 
 /// Progress goes where it does not mix with what is printed for programs.

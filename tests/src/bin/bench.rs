@@ -1,5 +1,7 @@
 //! `bench`: Podlane's dataplane against the kernel's own and against a bare wire, in one run.
 
+use std::{process::ExitCode, thread};
+
 use anyhow::{Context as _, Result};
 use clap::Parser;
 use nix::sys::signal::{SigSet, Signal};
@@ -13,10 +15,15 @@ struct Arguments {
     options: bench::Options,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
     let Arguments { options } = Arguments::parse();
-    clean_up_when_interrupted()?;
-    bench::run(&options)
+    match clean_up_when_interrupted().and_then(|()| bench::run(&options)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Ctrl-C takes the namespaces down too.
@@ -26,7 +33,7 @@ fn clean_up_when_interrupted() -> Result<()> {
     signals.add(Signal::SIGTERM);
     // Before any other thread is made: each inherits that these wait for the one that asks for them.
     signals.thread_block().context("block SIGINT and SIGTERM")?;
-    std::thread::spawn(move || {
+    thread::spawn(move || {
         if let Ok(signal) = signals.wait() {
             eprintln!("\n{signal}: taking everything down");
             if let Err(error) = registry::clean_own() {
