@@ -32,7 +32,7 @@ pub fn finish(sum: u32) -> [u8; 2] {
 #[inline(always)]
 #[must_use]
 pub fn sum<const N: usize>(bytes: &[u8; N]) -> u32 {
-    const { assert!(N % 2 == 0) };
+    const { assert!(N.is_multiple_of(2)) };
     let mut sum = 0;
     let mut at = 0;
     while at < N {

@@ -58,7 +58,8 @@ where
     D: Dataplane,
 {
     if exceeds(packet, ip, route.mtu) {
-        if ip.may_fragment {
+        // What the node's stack sends, it has had its chance to fragment.
+        if ip.may_fragment && origin == Origin::Pod {
             return Ok(to_host(packet, Reason::ToFragment));
         }
         return Err(Refusal::Answer(Reason::TooBig, icmp::Error::TooBig { mtu: route.mtu }));

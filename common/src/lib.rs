@@ -19,6 +19,10 @@
 //! | [`wire`], [`checksum`], [`flow`] | headers, sums and hashes |
 
 #![cfg_attr(not(any(test, feature = "memory")), no_std)]
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "a header's field is narrower than a register; each cast says what fits, or what may wrap"
+)]
 
 pub mod arp;
 pub mod checksum;

@@ -122,14 +122,19 @@ pub struct Vtep {
 }
 
 /// Key data of `sources4` and `sources6`: a pod's device, then an address. A prefix counts the 32 bits of the device.
-#[repr(C, packed)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
-pub struct Source<A: Pod> {
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Source<A> {
     /// Interface index of the pod's host-side veth, in network byte order, as prefix matching needs.
     pub ifindex: [u8; 4],
-    /// Source address.
+    /// Source address: an array of bytes.
     pub address: A,
 }
+
+// SAFETY: `repr(C)` of byte arrays: no padding, and valid for any bits.
+unsafe impl<const N: usize> Zeroable for Source<[u8; N]> {}
+// SAFETY: as above.
+unsafe impl<const N: usize> Pod for Source<[u8; N]> {}
 
 /// The pod that a [`Source`] belongs to.
 #[repr(C)]
@@ -195,7 +200,7 @@ mod user {
     // SAFETY: as above.
     unsafe impl aya::Pod for Route {}
     // SAFETY: as above.
-    unsafe impl<A: bytemuck::Pod> aya::Pod for Source<A> {}
+    unsafe impl<const N: usize> aya::Pod for Source<[u8; N]> {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Traffic {}
     // SAFETY: as above.

@@ -89,7 +89,7 @@ pub fn store16(words: [u64; 2], to: &mut [u8; 16]) {
     }
 }
 
-/// EtherTypes, network byte order.
+/// Values of an EtherType, network byte order.
 pub mod ether_type {
     /// IPv4.
     pub const IPV4: [u8; 2] = [0x08, 0x00];

@@ -14,7 +14,7 @@ use crate::{
     tables::{AF_INET, AF_INET6},
 };
 
-/// `PACKET_HOST` of linux/if_packet.h: addressed to the device that received it.
+/// `PACKET_HOST` of `linux/if_packet.h`: addressed to the device that received it.
 const PACKET_HOST: u32 = 0;
 
 /// Carries out an action; the answer is the program's return value.

@@ -15,7 +15,7 @@ struct OnStack<K>(MaybeUninit<Key<K>>);
 /// write them in words of 8, and the verifier takes only aligned accesses to the stack. So the key is written word by word.
 #[inline(always)]
 pub fn find<K: NoUninit, V, const N: usize>(map: &LpmTrie<K, V, N>, data: K) -> Option<&'static V> {
-    const { assert!(size_of::<K>() % 4 == 0) };
+    const { assert!(size_of::<K>().is_multiple_of(4)) };
     let mut key = OnStack::<K>(MaybeUninit::uninit());
     let words = ptr::from_mut(&mut key).cast::<u32>();
     let source = ptr::from_ref(&data).cast::<u32>();

@@ -4,6 +4,11 @@
 //! the action. What is decided, and why, stands in `common::hooks`.
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "helpers take and give numbers wider or narrower than what they mean"
+)]
 
 mod action;
 mod lpm;
@@ -22,28 +27,28 @@ use crate::skb::Skb;
 /// TC ingress of a pod's host-side veth.
 #[classifier]
 fn from_pod(context: TcContext) -> i32 {
-    let Some(mut skb) = Skb::new(&context, Hook::FromPod) else { return TC_ACT_SHOT };
+    let Some(mut skb) = Skb::new(context.skb, Hook::FromPod) else { return TC_ACT_SHOT };
     hooks::from_pod(&mut skb)
 }
 
 /// TC egress of a pod's host-side veth.
 #[classifier]
 fn to_pod(context: TcContext) -> i32 {
-    let Some(mut skb) = Skb::new(&context, Hook::ToPod) else { return TC_ACT_SHOT };
+    let Some(mut skb) = Skb::new(context.skb, Hook::ToPod) else { return TC_ACT_SHOT };
     hooks::to_pod(&mut skb)
 }
 
 /// TC ingress of an uplink.
 #[classifier]
 fn from_uplink(context: TcContext) -> i32 {
-    let Some(mut skb) = Skb::new(&context, Hook::FromUplink) else { return TC_ACT_SHOT };
+    let Some(mut skb) = Skb::new(context.skb, Hook::FromUplink) else { return TC_ACT_SHOT };
     hooks::from_uplink(&mut skb)
 }
 
 /// TC egress of the gateway device.
 #[classifier]
 fn from_host(context: TcContext) -> i32 {
-    let Some(mut skb) = Skb::new(&context, Hook::FromHost) else { return TC_ACT_SHOT };
+    let Some(mut skb) = Skb::new(context.skb, Hook::FromHost) else { return TC_ACT_SHOT };
     hooks::from_host(&mut skb)
 }
 

@@ -13,7 +13,7 @@ use aya_ebpf::{
     },
     bpf_f_adj_room_encap_l2,
     helpers::{bpf_csum_level, bpf_csum_update, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_pull_data},
-    programs::TcContext,
+    programs::sk_buff::SkBuff,
 };
 use common::{
     checksum,
@@ -41,8 +41,9 @@ pub struct Skb {
 impl Skb {
     /// The packet of that context, at that hook. `None`, counted as a drop, if its headers can't be had in one piece.
     #[inline(always)]
-    pub fn new(context: &TcContext, hook: Hook) -> Option<Self> {
-        let mut skb = Self { raw: context.skb.skb, received: context.len() as usize, hook };
+    pub fn new(SkBuff { skb: raw }: SkBuff, hook: Hook) -> Option<Self> {
+        let mut skb = Self { raw, received: 0, hook };
+        skb.received = skb.len();
         match skb.linearize() {
             Ok(()) => Some(skb),
             Err(failure) => {

@@ -33,6 +33,11 @@ pub const AF_INET: u8 = 2;
 /// See [`AF_INET`].
 pub const AF_INET6: u8 = 10;
 
+/// The kernel's routing found the way and the neighbour's MAC.
+const FOUND: i32 = BPF_FIB_LKUP_RET_SUCCESS as i32;
+/// It found the way, and the neighbour's MAC is not known.
+const NO_NEIGHBOUR: i32 = BPF_FIB_LKUP_RET_NO_NEIGH as i32;
+
 /// Implements the look-ups of one family over its maps.
 macro_rules! tables {
     ($family:ty, $key:ty, $pods:ident, $routes:ident, $vteps:ident, $sources:ident) => {
@@ -104,22 +109,23 @@ fn look_up<F: Family>(skb: &Skb, query: &Underlay<F>) -> Result<NextHop, Failed>
             size_of::<bpf_fib_lookup>() as i32,
             0,
         )
-    } as u32;
+    } as i32;
     let neighbour = match answer {
-        BPF_FIB_LKUP_RET_SUCCESS => Neighbour::Known { dst: mac(&fib.dmac), src: mac(&fib.smac) },
-        BPF_FIB_LKUP_RET_NO_NEIGH => {
+        FOUND => Neighbour::Known { dst: mac(&fib.dmac), src: mac(&fib.smac) },
+        NO_NEIGHBOUR => {
             // The next hop took the destination's place, in its own family: a router's, or the peer itself.
             // SAFETY: integers in every member of the union.
             let address = unsafe { fib.__bindgen_anon_4.ipv6_dst };
             Neighbour::Unknown { address, v6: fib.family == AF_INET6 }
         }
-        answer => return Err(Failed { helper: Helper::FibLookup, code: answer as i32 }),
+        answer => return Err(Failed { helper: Helper::FibLookup, code: answer }),
     };
     Ok(NextHop { ifindex: fib.ifindex, neighbour })
 }
 
 /// A MAC address out of the answer, which lies on the stack: there the verifier takes aligned accesses only, and so LLVM,
 /// which is told that any access will do (a packet's will), must not make wider ones of these.
+#[expect(clippy::cast_ptr_alignment, reason = "see above: it is aligned where it lies")]
 #[inline(always)]
 fn mac(bytes: &[u8; 6]) -> Mac {
     let words = bytes.as_ptr().cast::<u16>();

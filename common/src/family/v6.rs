@@ -54,13 +54,14 @@ impl Family for V6 {
             may_fragment: false,
         };
         if is_extension(ip.protocol) {
-            match walk_extensions(packet, ip.payload, ip.protocol) {
-                0 => return None,
-                packed => {
-                    Walk { payload: ip.payload, protocol: ip.protocol, fragment: ip.fragment } =
-                        Walk::unpack(packed)
-                }
+            let walked = walk_extensions(packet, ip.payload, ip.protocol);
+            if walked == 0 {
+                return None;
             }
+            let walk = Walk::unpack(walked);
+            ip.payload = walk.payload;
+            ip.protocol = walk.protocol;
+            ip.fragment = walk.fragment;
         }
         ip.with_upper_header(packet, offset)
     }
