@@ -13,9 +13,10 @@
 //! | [`sync`] | maps: from the desired state to the entries, written by difference |
 //! | [`state`], [`paths`] | what a running loader leaves for the other verbs, and where |
 //! | [`inspect`], [`report`] | what the verbs print: gathered, then shown |
-//! | [`mac`], [`hash`], [`privilege`] | small things that several of these need |
+//! | [`causes`], [`mac`], [`hash`], [`privilege`] | small things that several of these need |
 
 pub mod bpf;
+pub mod causes;
 pub mod cli;
 pub mod config;
 pub mod desired;

@@ -9,13 +9,11 @@
 //! | `events` | what wakes the loop: signals, the file, links, mounts |
 //! | `cleanup` | takes everything away |
 //! | `lock`, `notify` | one loader per node; the service manager told |
-//! | `message` | errors as one line |
 
 mod cleanup;
 mod daemon;
 mod events;
 mod lock;
-mod message;
 mod notify;
 mod reconcile;
 mod watch;
@@ -27,7 +25,12 @@ pub use self::{
     lock::{LockError, NodeLock},
 };
 use self::{daemon::Daemon, events::Events, reconcile::Reconciler};
-use crate::{bpf, config, paths::NodePaths};
+use crate::{
+    bpf,
+    causes::one_line,
+    config::{self, ConfigError},
+    paths::NodePaths,
+};
 
 /// What `loader run` was asked for.
 #[derive(Clone, Debug)]
@@ -43,7 +46,12 @@ pub struct RunOptions {
 /// Brings the node to the state that the configuration asks for and keeps it there until told to stop; the dataplane stays
 /// when the loader goes.
 pub fn run(options: &RunOptions) -> anyhow::Result<()> {
-    run_until_told(options).map_err(message::plain)
+    run_until_told(options).map_err(plain)
+}
+
+/// As one line, except for errors of the configuration, which have lines of their own.
+fn plain(error: anyhow::Error) -> anyhow::Error {
+    if error.is::<ConfigError>() { error } else { anyhow::Error::msg(one_line(error.as_ref())) }
 }
 
 fn run_until_told(options: &RunOptions) -> anyhow::Result<()> {

@@ -5,6 +5,8 @@ use std::{io, path::PathBuf};
 use aya::{EbpfError, maps::MapError, programs::ProgramError};
 use thiserror::Error;
 
+use crate::causes::one_line;
+
 /// The programs can't be loaded, pinned or attached.
 #[derive(Debug, Error)]
 pub enum BpfError {
@@ -36,7 +38,7 @@ pub enum BpfError {
         what: String,
     },
     /// The object can't be loaded.
-    #[error("load the BPF object: {}", chain(.0))]
+    #[error("load the BPF object: {}", one_line(.0))]
     Load(EbpfError),
     /// The verifier rejects a program.
     #[error(
@@ -54,7 +56,7 @@ pub enum BpfError {
         tail: String,
     },
     /// Something else about a program.
-    #[error("{call} program {program}: {}", chain(&**source))]
+    #[error("{call} program {program}: {}", one_line(&**source))]
     Program {
         /// What was tried.
         call: &'static str,
@@ -64,7 +66,7 @@ pub enum BpfError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A program can't be attached.
-    #[error("attach program {program} to {device}: {}", chain(source))]
+    #[error("attach program {program} to {device}: {}", one_line(source))]
     Attach {
         /// Name of the program.
         program: &'static str,
@@ -74,7 +76,7 @@ pub enum BpfError {
         source: ProgramError,
     },
     /// Something about a map.
-    #[error("{call} map {map}: {}", chain(source))]
+    #[error("{call} map {map}: {}", one_line(source))]
     Map {
         /// What was tried.
         call: &'static str,
@@ -83,18 +85,4 @@ pub enum BpfError {
         /// Why not.
         source: MapError,
     },
-}
-
-/// An error and what caused it, in one line: the libraries' own messages leave the causes out.
-pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
 }

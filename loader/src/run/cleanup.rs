@@ -5,9 +5,10 @@ use std::fs;
 
 use anyhow::Context as _;
 
-use super::{NodeLock, message::one_line};
+use super::NodeLock;
 use crate::{
     bpf,
+    causes::one_line,
     device::{self, DeviceError, Netns, Owner},
     netlink::Handle,
     paths::NodePaths,

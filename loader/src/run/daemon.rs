@@ -11,12 +11,12 @@ use std::{
 
 use super::{
     events::{Events, Happened},
-    message::one_line,
     notify,
     reconcile::{Outcome, Reconciler, RememberedSlots},
 };
 use crate::{
     bpf::{Programs, TraceLog},
+    causes::one_line,
     config,
     desired::Desired,
     device::host_device_name,
