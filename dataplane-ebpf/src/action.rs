@@ -1,6 +1,6 @@
 //! Carries out an action: the return value of a TC program, and the redirect that goes with it.
 
-use core::{mem, ptr};
+use core::{mem::MaybeUninit, ptr};
 
 use aya_ebpf::{
     bindings::{BPF_F_INGRESS, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_redir_neigh},
@@ -11,6 +11,7 @@ use common::verdict::Action;
 use crate::{
     maps::node,
     skb::Skb,
+    stack::zero,
     tables::{AF_INET, AF_INET6},
 };
 
@@ -51,13 +52,14 @@ fn pod(skb: &Skb, ifindex: u32) -> i32 {
 /// Lets the kernel resolve the neighbour; the packet waits in its queue meanwhile.
 #[inline(always)]
 fn neighbour(ifindex: u32, address: [u32; 4], v6: bool) -> i32 {
+    let mut hop = MaybeUninit::<bpf_redir_neigh>::uninit();
     // SAFETY: a struct of integers.
-    let mut hop: bpf_redir_neigh = unsafe { mem::zeroed() };
+    let hop = unsafe { zero(&mut hop) };
     hop.nh_family = u32::from(if v6 { AF_INET6 } else { AF_INET });
     hop.__bindgen_anon_1.ipv6_nh = address;
     // SAFETY: the struct is of the size that is said.
     verdict(unsafe {
-        bpf_redirect_neigh(ifindex, ptr::from_mut(&mut hop), size_of::<bpf_redir_neigh>() as i32, 0)
+        bpf_redirect_neigh(ifindex, ptr::from_mut(hop), size_of::<bpf_redir_neigh>() as i32, 0)
     })
 }
 

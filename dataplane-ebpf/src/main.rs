@@ -15,6 +15,7 @@ mod lpm;
 mod maps;
 mod opaque;
 mod skb;
+mod stack;
 mod tables;
 #[cfg(feature = "trace")]
 mod trace;

@@ -1,6 +1,6 @@
 //! The BPF maps and the kernel's routing as the tables that the decisions look up.
 
-use core::{mem, ptr};
+use core::{mem::MaybeUninit, ptr};
 
 use aya_ebpf::{
     bindings::{BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup},
@@ -26,6 +26,7 @@ use crate::{
     },
     opaque::opaque,
     skb::Skb,
+    stack::zero,
 };
 
 /// Address families as the kernel numbers them.
@@ -85,8 +86,9 @@ fn copied<T: Copy>(element: Option<*const T>) -> Option<T> {
 /// Asks the kernel's routing.
 #[inline(always)]
 fn look_up<F: Family>(skb: &Skb, query: &Underlay<F>) -> Result<NextHop, Failed> {
+    let mut fib = MaybeUninit::<bpf_fib_lookup>::uninit();
     // SAFETY: a struct of integers; zero stands for "not given" in each.
-    let mut fib: bpf_fib_lookup = unsafe { mem::zeroed() };
+    let fib = unsafe { zero(&mut fib) };
     fib.family = if F::IS_V6 { AF_INET6 } else { AF_INET };
     fib.l4_protocol = protocol::UDP;
     fib.sport = u16::from_ne_bytes(query.source_port);
@@ -103,12 +105,7 @@ fn look_up<F: Family>(skb: &Skb, query: &Underlay<F>) -> Result<NextHop, Failed>
     let answer = unsafe {
         ptr::from_mut(&mut fib.__bindgen_anon_3).cast::<F::Addr>().write_unaligned(query.source);
         ptr::from_mut(&mut fib.__bindgen_anon_4).cast::<F::Addr>().write_unaligned(query.destination);
-        helpers::bpf_fib_lookup(
-            skb.raw().cast(),
-            ptr::from_mut(&mut fib),
-            size_of::<bpf_fib_lookup>() as i32,
-            0,
-        )
+        helpers::bpf_fib_lookup(skb.raw().cast(), ptr::from_mut(fib), size_of::<bpf_fib_lookup>() as i32, 0)
     } as i32;
     let neighbour = match answer {
         FOUND => Neighbour::Known { dst: mac(&fib.dmac), src: mac(&fib.smac) },

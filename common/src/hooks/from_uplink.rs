@@ -79,8 +79,8 @@ where
     Ok(peer.map(|peer| Tunnel { room: 0, tos: ip.tos, ether_type: O::ETHER_TYPE, peer }))
 }
 
-/// The slot of the direct peer whose pod sends this plain packet to a pod or to the node. What the peer's node itself
-/// sends to the node is underlay traffic like any other's.
+/// The slot of the direct peer from which this plain packet comes to a pod, or from a pod of which it comes to the node.
+/// What the peer's node itself sends to the node is underlay traffic like any other's.
 #[inline(always)]
 fn direct<F, D>(packet: &D, ip: &Ip<F>) -> Option<u32>
 where
@@ -88,11 +88,15 @@ where
     D: Dataplane + Tables<F>,
 {
     let source = Tables::<F>::route(packet, &ip.src)?;
-    if source.kind != route_kind::DIRECT || ip.src == F::from_route(&source.underlay) {
+    if source.kind != route_kind::DIRECT {
         return None;
     }
-    let destination = Tables::<F>::route(packet, &ip.dst)?;
-    matches!(destination.kind, route_kind::HOST | route_kind::LOCAL).then_some(source.peer)
+    let from_node = ip.src == F::from_route(&source.underlay);
+    match Tables::<F>::route(packet, &ip.dst)?.kind {
+        route_kind::LOCAL => Some(source.peer),
+        route_kind::HOST if !from_node => Some(source.peer),
+        _ => None,
+    }
 }
 
 /// A packet from a peer, its IP header read but its tunnel still on it: delivered, or refused and its source told.
