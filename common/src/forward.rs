@@ -5,10 +5,12 @@ use network_types::udp::UdpHdr;
 use crate::{
     counters::Reason,
     family::{Family, Ip, V4, V6},
-    flow, icmp,
+    flow,
+    hops::{self, Way},
+    icmp,
     maps::{Endpoint, Route, route_kind},
     packet::Packet,
-    tables::{Account, Dataplane, Neighbour, NextHop, Tables, Underlay},
+    tables::{Account, Dataplane, Neighbour, Tables, Underlay},
     verdict::{Action, Refusal, act, drop},
     vxlan,
     wire::{ETH_LEN, Eth, Mac, protocol},
@@ -127,33 +129,13 @@ where
         query.source_port = flow::source_port(departure.flow);
         query.destination_port = packet.node().port;
     }
-    let hop = next_hop(packet, &query)?;
+    let way = hops::find(packet, &query, route.peer, &route.underlay, departure.flow)?;
     let len = packet.len();
     if overlay {
         vxlan::encapsulate(packet, &query, departure)?;
     }
     packet.account(Account::PeerTx(route.peer), len);
-    Ok(leave(packet, departure, &hop))
-}
-
-/// Asks the node's routing for the way to a peer.
-///
-/// # Errors
-///
-/// [`Reason::NoUnderlayRoute`], with the helper's answer counted.
-#[inline(always)]
-pub fn next_hop<O, D>(packet: &mut D, query: &Underlay<O>) -> Result<NextHop, Reason>
-where
-    O: Family,
-    D: Dataplane + Tables<O>,
-{
-    match Tables::<O>::next_hop(packet, query) {
-        Ok(hop) => Ok(hop),
-        Err(failure) => {
-            packet.failed(failure);
-            Err(Reason::NoUnderlayRoute)
-        }
-    }
+    Ok(leave(packet, departure, &way))
 }
 
 /// Out of the node: by way of a neighbour whose MAC is known, or for the kernel to resolve. The Ethernet header's
@@ -163,17 +145,19 @@ where
 /// from the node's own stack that is still the one to the gateway device. So the kernel routes a tunnel packet anew; a plain
 /// one would only be routed back here, and its neighbour is named.
 #[inline(always)]
-fn leave<D: Dataplane>(packet: &mut D, departure: &Departure, hop: &NextHop) -> D::Done {
-    let ifindex = hop.ifindex;
-    let action = match hop.neighbour {
+fn leave<D: Dataplane>(packet: &mut D, departure: &Departure, way: &Way) -> D::Done {
+    let ifindex = way.hop.ifindex;
+    let overlay = departure.route.kind == route_kind::OVERLAY;
+    let action = match way.hop.neighbour {
+        _ if overlay && way.recheck => Action::Route { ifindex },
         Neighbour::Known { dst, src } => {
             if let Some(eth) = packet.at_mut::<Eth>(0) {
                 dst.store(&mut eth.dst);
                 src.store(&mut eth.src);
             }
-            return act(packet, departure.reason, Action::Device { ifindex });
+            Action::Device { ifindex }
         }
-        Neighbour::Unknown { .. } if departure.route.kind == route_kind::OVERLAY => Action::Route { ifindex },
+        Neighbour::Unknown { .. } if overlay => Action::Route { ifindex },
         Neighbour::Unknown { address, v6 } => Action::Neighbour { ifindex, address, v6 },
     };
     act(packet, departure.reason, action)

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | [`hooks`] | one function per hook: what happens to a packet there, top-down |
 //! | [`forward`] | where a packet goes once its destination is known: a pod, a peer, the node's stack |
+//! | [`hops`] | the way to a peer, remembered |
 //! | [`vxlan`] | the tunnel headers, written and checked |
 //! | [`icmp`], [`arp`], [`ndp`] | the answers that the node gives itself |
 //! | [`family`] | what differs between IPv4 and IPv6; everything else is one path |
@@ -31,6 +32,7 @@ pub mod family;
 pub mod flow;
 pub mod forward;
 pub mod hooks;
+pub mod hops;
 pub mod icmp;
 pub mod maps;
 pub mod ndp;

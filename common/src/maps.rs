@@ -14,6 +14,8 @@ pub mod name {
     pub const ERRORS: &str = "helper_errors";
     /// Per-CPU array, one [`Budget`](super::Budget): what is left of this CPU's allowance of ICMP errors.
     pub const ICMP_BUDGET: &str = "icmp_budget";
+    /// Per-CPU array, a part of a peer's flows (see [`hops`](crate::hops)) to [`Hop`](super::Hop).
+    pub const HOPS: &str = "hops";
     /// Per-CPU array, [`Endpoint::slot`](super::Endpoint) to [`Traffic`](super::Traffic).
     pub const POD_TRAFFIC: &str = "pod_traffic";
     /// Per-CPU array, [`Route::peer`](super::Route) to [`Traffic`](super::Traffic).
@@ -36,9 +38,10 @@ pub mod name {
     pub const VTEPS6: &str = "vteps6";
 
     /// Every map, in the order in which they are shown.
-    pub const ALL: [&str; 13] = [
+    pub const ALL: [&str; 14] = [
         COUNTERS,
         ERRORS,
+        HOPS,
         ICMP_BUDGET,
         POD_TRAFFIC,
         PEER_TRAFFIC,
@@ -63,6 +66,8 @@ pub mod capacity {
     pub const ROUTES: u32 = 32768;
     /// Prefixes, over all pods, that a pod may send from besides its own addresses.
     pub const SOURCES: u32 = 1024;
+    /// Ways to peers that one CPU remembers: a power of two.
+    pub const HOPS: u32 = 4096;
     /// Distinct (hook, helper, errno) that have failed.
     pub const ERRORS: u32 = 256;
 }
@@ -111,6 +116,22 @@ pub mod route_kind {
     pub const OVERLAY: u8 = 3;
     /// A peer's pods and addresses, reached as plain routed packets.
     pub const DIRECT: u8 = 4;
+}
+
+/// The way to a peer that this CPU last found.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Hop {
+    /// The peer's underlay address, as in its [`Route`]; all zero if there is no way here.
+    pub underlay: [u8; 16],
+    /// Until when it is taken as it is, in jiffies.
+    pub until: u64,
+    /// Device to leave by.
+    pub ifindex: u32,
+    /// MAC of the neighbour.
+    pub dst: [u8; 6],
+    /// MAC of the device.
+    pub src: [u8; 6],
 }
 
 /// A node that may send us VXLAN, as found by the outer source address.
@@ -187,7 +208,7 @@ pub struct Budget {
 
 #[cfg(feature = "user")]
 mod user {
-    use super::{Allowed, Budget, Endpoint, HelperError, Route, Source, Traffic, Vtep};
+    use super::{Allowed, Budget, Endpoint, HelperError, Hop, Route, Source, Traffic, Vtep};
 
     // SAFETY: each is `repr(C)` without padding and valid for any bits, which `bytemuck::Pod` has checked.
     unsafe impl aya::Pod for Allowed {}
@@ -197,6 +218,8 @@ mod user {
     unsafe impl aya::Pod for Endpoint {}
     // SAFETY: as above.
     unsafe impl aya::Pod for HelperError {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Hop {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Route {}
     // SAFETY: as above.
@@ -213,4 +236,5 @@ const _: () = {
     assert!(size_of::<Source<[u8; 4]>>() == 8);
     assert!(size_of::<Source<[u8; 16]>>() == 20);
     assert!(size_of::<HelperError>() == 8);
+    assert!(size_of::<Hop>() == 40);
 };

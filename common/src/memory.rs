@@ -7,7 +7,7 @@ use bytemuck::Zeroable as _;
 use crate::{
     counters::Reason,
     family::Family,
-    maps::{Allowed, Budget, Endpoint, Route, Vtep},
+    maps::{Allowed, Budget, Endpoint, Hop, Route, Vtep},
     node::Node,
     packet::{Failed, Helper, Packet},
     tables::{Account, Dataplane, NextHop, Tables, Underlay},
@@ -45,6 +45,10 @@ pub struct Memory {
     pub asked: RefCell<Vec<(Vec<u8>, [u8; 2])>>,
     /// What every helper that changes the packet's size answers.
     pub refuses: Option<i32>,
+    /// The ways that are remembered.
+    pub hops: HashMap<u32, Hop>,
+    /// The time, in jiffies.
+    pub now: u64,
     /// What was counted.
     pub counts: Vec<(Reason, usize)>,
     /// What was counted for pods and peers.
@@ -73,6 +77,8 @@ impl Memory {
             next_hop: Err(Failed { helper: Helper::FibLookup, code: 4 }),
             asked: RefCell::default(),
             refuses: None,
+            hops: HashMap::new(),
+            now: 1000,
             counts: Vec::new(),
             accounts: Vec::new(),
             failures: Vec::new(),
@@ -199,6 +205,14 @@ impl Dataplane for Memory {
 
     fn failed(&mut self, failure: Failed) {
         self.failures.push(failure);
+    }
+
+    fn hop(&mut self, index: u32) -> Option<&mut Hop> {
+        Some(self.hops.entry(index).or_default())
+    }
+
+    fn now(&self) -> u64 {
+        self.now
     }
 
     fn budget(&mut self) -> Option<(&mut Budget, u64)> {

@@ -3,7 +3,7 @@
 use crate::{
     counters::Reason,
     family::{Family, V4, V6},
-    maps::{Allowed, Budget, Endpoint, Route, Vtep},
+    maps::{Allowed, Budget, Endpoint, Hop, Route, Vtep},
     node::Node,
     packet::{Failed, Packet},
     verdict::Action,
@@ -108,6 +108,12 @@ pub trait Dataplane: Packet + Tables<V4> + Tables<V6> {
 
     /// Counts a helper's refusal.
     fn failed(&mut self, failure: Failed);
+
+    /// What this CPU remembers at that index, if it is within the table.
+    fn hop(&mut self, index: u32) -> Option<&mut Hop>;
+
+    /// The time, in jiffies.
+    fn now(&self) -> u64;
 
     /// This CPU's allowance of ICMP errors, if it can be had, and the time in nanoseconds.
     fn budget(&mut self) -> Option<(&mut Budget, u64)>;

@@ -5,7 +5,6 @@ use network_types::{
     icmp::{Icmpv4Hdr, Icmpv6Hdr},
     ip::{Ipv4Hdr, Ipv6Hdr},
     udp::UdpHdr,
-    vxlan::VxlanHdr,
 };
 
 /// A type that may be laid over any bytes of a packet.
@@ -151,8 +150,6 @@ unsafe impl Wire for Ipv6Hdr {}
 // SAFETY: as above.
 unsafe impl Wire for UdpHdr {}
 // SAFETY: as above.
-unsafe impl Wire for VxlanHdr {}
-// SAFETY: as above.
 unsafe impl Wire for ArpHdr {}
 // SAFETY: as above.
 unsafe impl Wire for Icmpv4Hdr {}
@@ -164,7 +161,6 @@ const _: () = {
     assert!(align_of::<Ipv4Hdr>() == 1 && size_of::<Ipv4Hdr>() == 20);
     assert!(align_of::<Ipv6Hdr>() == 1 && size_of::<Ipv6Hdr>() == 40);
     assert!(align_of::<UdpHdr>() == 1 && size_of::<UdpHdr>() == 8);
-    assert!(align_of::<VxlanHdr>() == 1 && size_of::<VxlanHdr>() == 8);
     assert!(align_of::<ArpHdr>() == 1 && size_of::<ArpHdr>() == 28);
     assert!(align_of::<Icmpv4Hdr>() == 1 && size_of::<Icmpv4Hdr>() == 8);
     assert!(align_of::<Icmpv6Hdr>() == 1 && size_of::<Icmpv6Hdr>() == 8);

@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use common::{
     counters::HookCounters,
-    maps::{Allowed, Budget, Endpoint, HelperError, Route, Source, Traffic, Vtep, capacity},
+    maps::{Allowed, Budget, Endpoint, HelperError, Hop, Route, Source, Traffic, Vtep, capacity},
     node::Node,
 };
 
@@ -17,6 +17,7 @@ const PEERS: usize = capacity::PEERS as usize;
 const ROUTES: usize = capacity::ROUTES as usize;
 const SOURCES: usize = capacity::SOURCES as usize;
 const ERRORS: usize = capacity::ERRORS as usize;
+const REMEMBERED: usize = capacity::HOPS as usize;
 
 /// How many hooks have counters.
 const HOOKS: usize = 4;
@@ -48,6 +49,9 @@ pub static COUNTERS: PerCpuArray<HookCounters, HOOKS> = PerCpuArray::new();
 
 #[btf_map(name = "helper_errors")]
 pub static HELPER_ERRORS: PerCpuHashMap<HelperError, u64, ERRORS> = PerCpuHashMap::new();
+
+#[btf_map(name = "hops")]
+pub static HOPS: PerCpuArray<Hop, REMEMBERED> = PerCpuArray::new();
 
 #[btf_map(name = "icmp_budget")]
 pub static ICMP_BUDGET: PerCpuArray<Budget, 1> = PerCpuArray::new();

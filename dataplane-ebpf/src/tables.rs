@@ -5,12 +5,12 @@ use core::{mem::MaybeUninit, ptr};
 use aya_ebpf::{
     bindings::{BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup},
     btf_maps::PerCpuArray,
-    helpers::{self, bpf_ktime_get_coarse_ns},
+    helpers::{self, bpf_jiffies64, bpf_ktime_get_coarse_ns},
 };
 use common::{
     counters::{Counter, HookCounters, Reason},
     family::{Family, V4, V6},
-    maps::{Allowed, Budget, Endpoint, HelperError, Route, Source, Traffic, Vtep},
+    maps::{Allowed, Budget, Endpoint, HelperError, Hop, Route, Source, Traffic, Vtep},
     node::Node,
     packet::{Failed, Helper},
     tables::{Account, Dataplane, Neighbour, NextHop, Tables, Underlay},
@@ -21,8 +21,8 @@ use common::{
 use crate::{
     action, lpm,
     maps::{
-        COUNTERS, HELPER_ERRORS, ICMP_BUDGET, PEER_TRAFFIC, POD_TRAFFIC, PODS4, PODS6, ROUTES4, ROUTES6,
-        SOURCES4, SOURCES6, VTEPS4, VTEPS6, node,
+        COUNTERS, HELPER_ERRORS, HOPS, ICMP_BUDGET, PEER_TRAFFIC, POD_TRAFFIC, PODS4, PODS6, ROUTES4,
+        ROUTES6, SOURCES4, SOURCES6, VTEPS4, VTEPS6, node,
     },
     opaque::opaque,
     skb::Skb,
@@ -193,6 +193,18 @@ impl Dataplane for Skb {
             // A full map loses the count of a failure of a new kind; the packet itself is counted as dropped.
             let _ = HELPER_ERRORS.insert(key, 1, 0);
         }
+    }
+
+    #[inline(always)]
+    fn hop(&mut self, index: u32) -> Option<&mut Hop> {
+        // SAFETY: this CPU's element is this program's alone.
+        HOPS.get_ptr_mut(index).map(|hop| unsafe { &mut *hop })
+    }
+
+    #[inline(always)]
+    fn now(&self) -> u64 {
+        // SAFETY: takes nothing.
+        unsafe { bpf_jiffies64() }
     }
 
     #[inline(always)]

@@ -1,0 +1,83 @@
+//! The way to a peer, remembered.
+//!
+//! The node's routing is the one place that knows it, but asking costs about 150 ns, a quarter of sending a packet off
+//! (`cargo xtask bench`). So each CPU keeps what it was told for a moment, per peer and for [`WAYS`] parts of its flows, as
+//! equal-cost paths are chosen per flow.
+
+use crate::{
+    counters::Reason,
+    family::Family,
+    maps::{Hop, capacity},
+    tables::{Dataplane, Neighbour, NextHop, Tables, Underlay},
+    wire::{Mac, load16},
+};
+
+/// In how many parts the flows to a peer are remembered.
+const WAYS: u32 = 8;
+
+/// For how many jiffies a way is taken as it is: a changed route is followed after 64 ms to 640 ms (`CONFIG_HZ` of 1000 to
+/// 100).
+const FRESH: u64 = 64;
+
+/// A way, and whether the kernel should have a look at it.
+pub struct Way {
+    /// Where to.
+    pub hop: NextHop,
+    /// It has been in use for a while. Whoever writes a neighbour's MAC himself never tells the kernel that it is in use, and
+    /// so the kernel never asks whether it is still right: now and then a packet has to go the kernel's own way.
+    pub recheck: bool,
+}
+
+/// Finds the way to the peer in slot `peer`, whose underlay address is `underlay`, for a flow with that hash.
+///
+/// # Errors
+///
+/// [`Reason::NoUnderlayRoute`], with the helper's answer counted.
+#[inline(always)]
+pub fn find<O, D>(
+    packet: &mut D,
+    query: &Underlay<O>,
+    peer: u32,
+    underlay: &[u8; 16],
+    flow: u32,
+) -> Result<Way, Reason>
+where
+    O: Family,
+    D: Dataplane + Tables<O>,
+{
+    let index = (peer * WAYS + flow % WAYS) % capacity::HOPS;
+    let now = packet.now();
+    let mut recheck = false;
+    if let Some(known) = packet.hop(index)
+        && load16(&known.underlay) == load16(underlay)
+    {
+        let neighbour = Neighbour::Known { dst: Mac::load(&known.dst), src: Mac::load(&known.src) };
+        let hop = NextHop { ifindex: known.ifindex, neighbour };
+        if now < known.until {
+            return Ok(Way { hop, recheck: false });
+        }
+        recheck = true;
+    }
+    let hop = match Tables::<O>::next_hop(packet, query) {
+        Ok(hop) => hop,
+        Err(failure) => {
+            packet.failed(failure);
+            return Err(Reason::NoUnderlayRoute);
+        }
+    };
+    if let Neighbour::Known { dst, src } = hop.neighbour
+        && let Some(known) = packet.hop(index)
+    {
+        remember(known, underlay, now, hop.ifindex, dst, src);
+    }
+    Ok(Way { hop, recheck })
+}
+
+#[inline(always)]
+fn remember(known: &mut Hop, underlay: &[u8; 16], now: u64, ifindex: u32, dst: Mac, src: Mac) {
+    crate::wire::store16(load16(underlay), &mut known.underlay);
+    known.until = now + FRESH;
+    known.ifindex = ifindex;
+    dst.store(&mut known.dst);
+    src.store(&mut known.src);
+}
