@@ -1,4 +1,4 @@
-//! One-way traffic of one kind each, and the programs that it passes.
+//! Traffic of one kind each, and the programs that it passes.
 
 use std::{net::IpAddr, path::PathBuf, time::Instant};
 
@@ -41,6 +41,8 @@ pub struct Task<'a> {
 pub enum Traffic<'a> {
     /// Small UDP datagrams, as many as go.
     Datagrams(Path<'a>),
+    /// Single bytes back and forth on one TCP connection. The stack keeps them apart from their headers.
+    RoundTrips(Path<'a>),
     /// One frame, as often as it goes, from a pod's device.
     Frames(&'a Netns, Vec<u8>),
 }
@@ -61,6 +63,7 @@ impl Traffic<'_> {
     pub fn send(&self, window: Window, cores: Cores) -> Result<()> {
         match self {
             Self::Datagrams(path) => load::packets(*path, window, cores).map(drop),
+            Self::RoundTrips(path) => load::tcp_round_trips(*path, window, cores).map(drop),
             Self::Frames(netns, frame) => {
                 let device = Capture::open(netns, DEVICE)?;
                 netns.enter(|| {
@@ -100,35 +103,45 @@ fn of_family<'a>(
 ) -> Result<Vec<Flow<'a>>> {
     let [pod, neighbour] = node.pods.as_slice() else { anyhow::bail!("{} has not two pods", node.spec.name) };
     let far = peer.pods.first().with_context(|| format!("{} has no pod", peer.spec.name))?;
-    let datagrams = |from: &'a Netns, to: &'a Pod| -> Result<Traffic<'a>> {
-        let address = family.first_of(&to.addresses)?;
-        Ok(Traffic::Datagrams(Path { from, to: &to.netns, address }))
+    let path = |from: &'a Netns, to: &'a Pod| -> Result<Path<'a>> {
+        Ok(Path { from, to: &to.netns, address: family.first_of(&to.addresses)? })
     };
     let own = family.first_of(&pod.addresses)?;
     let gateway = node.spec.gateway(own).context("no gateway")?;
     let flow = |traffic, tasks| Flow { family, traffic, tasks };
     Ok(vec![
         flow(
-            datagrams(&pod.netns, neighbour)?,
+            Traffic::Datagrams(path(&pod.netns, neighbour)?),
             vec![
                 Task { does: "nothing (the floor)", program: Program::Empty(empty) },
                 task(node, "from_pod", "pod to pod, same node"),
             ],
         ),
         flow(
-            datagrams(&pod.netns, far)?,
+            Traffic::Datagrams(path(&pod.netns, far)?),
             vec![
                 task(node, "from_pod", "pod to overlay peer: encapsulate"),
                 task(peer, "from_uplink", "overlay peer to pod: decapsulate"),
             ],
         ),
         flow(
+            Traffic::RoundTrips(path(&pod.netns, neighbour)?),
+            vec![task(node, "from_pod", "pod to pod, same node; TCP")],
+        ),
+        flow(
+            Traffic::RoundTrips(path(&pod.netns, far)?),
+            vec![
+                task(node, "from_pod", "pod to overlay peer: encapsulate; TCP"),
+                task(peer, "from_uplink", "overlay peer to pod: decapsulate; TCP"),
+            ],
+        ),
+        flow(
             Traffic::Datagrams(Path { from: &pod.netns, to: &node.netns, address: gateway }),
             vec![task(node, "from_pod", "pod to its node: up the stack")],
         ),
-        flow(datagrams(&node.netns, pod)?, vec![task(node, "from_host", "node to its pod")]),
+        flow(Traffic::Datagrams(path(&node.netns, pod)?), vec![task(node, "from_host", "node to its pod")]),
         flow(
-            datagrams(&node.netns, far)?,
+            Traffic::Datagrams(path(&node.netns, far)?),
             vec![task(node, "from_host", "node to overlay peer: encapsulate")],
         ),
         flow(
