@@ -139,7 +139,16 @@ impl Cluster {
             }
         }
         cluster.introduce(plan, &specs)?;
+        cluster.settle()?;
         Ok(cluster)
+    }
+
+    /// Waits until all that the testbed has given an address uses it.
+    fn settle(&self) -> Result<()> {
+        let pods = self.kernel.iter().flat_map(|node| &node.pods).map(|pod| &pod.netns);
+        let nodes =
+            self.podlane.iter().map(|node| &node.netns).chain(self.kernel.iter().map(|node| &node.netns));
+        nodes.chain(pods).chain(self.router.as_ref().map(Router::netns)).try_for_each(wire::settle)
     }
 
     /// Makes the node's namespace and its uplink.

@@ -1,11 +1,15 @@
 //! Cables, switches and routers: what lies between nodes.
 
-use std::net::IpAddr;
+use std::{
+    fs,
+    net::{IpAddr, Ipv6Addr},
+};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use ipnet::IpNet;
+use serde_json::Value;
 
-use crate::netns::Netns;
+use crate::{netns::Netns, wait};
 
 /// Joins two namespaces by a veth pair and brings both ends up.
 pub fn wire(left: (&Netns, &str), right: (&Netns, &str), mtu: u32) -> Result<()> {
@@ -17,6 +21,29 @@ pub fn wire(left: (&Netns, &str), right: (&Netns, &str), mtu: u32) -> Result<()>
     left.ip(&format!("link set {left_device} up"))?;
     right.ip(&format!("link set {right_device} up"))?;
     Ok(())
+}
+
+/// Waits until the kernel answers neighbour solicitations for every IPv6 address of a namespace: it joins their groups
+/// at leisure, once it has noticed that the device has a carrier.
+pub fn settle(netns: &Netns) -> Result<()> {
+    wait::until(&format!("IPv6 addresses of {} to be in use", netns.name()), || {
+        let devices: Value = serde_json::from_str(&netns.ip("-6 -j addr show")?)?;
+        let groups = netns.enter(|| Ok(fs::read_to_string("/proc/thread-self/net/igmp6")?))?;
+        for device in devices.as_array().into_iter().flatten() {
+            let name = device["ifname"].as_str().unwrap_or_default();
+            for info in device["addr_info"].as_array().into_iter().flatten() {
+                let address: Ipv6Addr = info["local"].as_str().unwrap_or_default().parse()?;
+                if name == "lo" || info["scope"] != "global" {
+                    continue;
+                }
+                let [.., high, middle, low] = address.octets();
+                let group = format!("ff0200000000000000000001ff{high:02x}{middle:02x}{low:02x}");
+                let joined = groups.lines().any(|line| line.contains(&group) && line.contains(name));
+                ensure!(joined && info["tentative"] != true, "{address} of {name} is not");
+            }
+        }
+        Ok(Some(()))
+    })
 }
 
 /// Adds an address, usable at once.
