@@ -114,8 +114,19 @@ pub mod route_kind {
     pub const LOCAL: u8 = 2;
     /// A peer's pods and addresses, reached in VXLAN.
     pub const OVERLAY: u8 = 3;
-    /// A peer's pods and addresses, reached as plain routed packets.
+    /// A peer's pods, reached as plain routed packets.
     pub const DIRECT: u8 = 4;
+    /// A peer's own address, reached as plain routed packets: what comes from it may be the underlay's own traffic.
+    pub const DIRECT_NODE: u8 = 5;
+}
+
+impl Route {
+    /// Whether it leads to a peer.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_peer(&self) -> bool {
+        matches!(self.kind, route_kind::OVERLAY | route_kind::DIRECT | route_kind::DIRECT_NODE)
+    }
 }
 
 /// The way to a peer that this CPU last found.

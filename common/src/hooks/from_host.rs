@@ -66,7 +66,7 @@ where
     let route = Tables::<F>::route(packet, &ip.dst).ok_or(Reason::NoRoute)?;
     match route.kind {
         route_kind::LOCAL => Err(Reason::NoSuchPod.into()),
-        route_kind::OVERLAY | route_kind::DIRECT => forward::to_peer(packet, ip, route, Origin::Node),
+        _ if route.is_peer() => forward::to_peer(packet, ip, route, Origin::Node),
         _ => Err(Reason::NoRoute.into()),
     }
 }

@@ -88,13 +88,11 @@ where
     D: Dataplane + Tables<F>,
 {
     let source = Tables::<F>::route(packet, &ip.src)?;
-    if source.kind != route_kind::DIRECT {
+    if !matches!(source.kind, route_kind::DIRECT | route_kind::DIRECT_NODE) {
         return None;
     }
-    let from_node = ip.src == F::from_route(&source.underlay);
-    match Tables::<F>::route(packet, &ip.dst)?.kind {
-        route_kind::LOCAL => Some(source.peer),
-        route_kind::HOST if !from_node => Some(source.peer),
+    match (source.kind, Tables::<F>::route(packet, &ip.dst)?.kind) {
+        (_, route_kind::LOCAL) | (route_kind::DIRECT, route_kind::HOST) => Some(source.peer),
         _ => None,
     }
 }
@@ -184,9 +182,7 @@ where
         Answer::Failed => return Err(Reason::HelperFailed.into()),
     }
     match Tables::<F>::route(packet, &ip.dst) {
-        Some(route) if matches!(route.kind, route_kind::OVERLAY | route_kind::DIRECT) => {
-            forward::to_peer(packet, ip, route, Origin::Answer(reason))
-        }
+        Some(route) if route.is_peer() => forward::to_peer(packet, ip, route, Origin::Answer(reason)),
         _ => Err(Refusal::Drop(reason)),
     }
 }

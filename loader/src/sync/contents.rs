@@ -114,8 +114,12 @@ impl Contents {
         };
         let (underlay_family, underlay) = underlay(peer.underlay);
         let route = Route { underlay, vtep_mac: peer.vtep_mac, kind, underlay_family, mtu, peer: slot };
-        for prefix in peer.pod_cidrs.iter().copied().chain(peer.addresses.iter().copied().map(IpNet::from)) {
-            self.add_route(prefix, route);
+        for prefix in &peer.pod_cidrs {
+            self.add_route(*prefix, route);
+        }
+        let kind = if peer.direct { route_kind::DIRECT_NODE } else { kind };
+        for address in &peer.addresses {
+            self.add_route(IpNet::from(*address), Route { kind, ..route });
         }
         for address in peer.addresses.iter().filter(|_| !peer.direct) {
             match address {
@@ -271,6 +275,8 @@ mod tests {
         let contents = of(&desired, &connected());
         let route = contents.routes4[&Prefix { len: 24, data: [10, 200, 1, 0] }];
         assert_eq!((route.kind, route.mtu), (route_kind::DIRECT, 1500));
+        let node = contents.routes4[&Prefix { len: 32, data: [10, 240, 0, 21] }];
+        assert_eq!(node, Route { kind: route_kind::DIRECT_NODE, ..route });
         assert!(contents.vteps4.is_empty() && contents.vteps6.is_empty());
     }
 }
