@@ -17,7 +17,7 @@
 //! | [`family`] | what differs between IPv4 and IPv6; everything else is one path |
 //! | [`packet`], [`tables`], [`verdict`] | the seams to the kernel |
 //! | [`maps`], [`node`], [`counters`] | the layouts that user space shares |
-//! | [`wire`], [`checksum`], [`flow`] | headers, sums and hashes |
+//! | [`wire`], [`linear`], [`checksum`], [`flow`] | headers, where they lie, sums and hashes |
 
 #![cfg_attr(not(any(test, feature = "memory")), no_std)]
 #![expect(
@@ -34,6 +34,7 @@ pub mod forward;
 pub mod hooks;
 pub mod hops;
 pub mod icmp;
+pub mod linear;
 pub mod maps;
 pub mod ndp;
 pub mod node;

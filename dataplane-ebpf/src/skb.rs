@@ -18,6 +18,7 @@ use aya_ebpf::{
 use common::{
     checksum,
     counters::{Hook, Reason},
+    linear,
     packet::{Failed, Helper, Packet},
     tables::Dataplane as _,
     wire::{ETH_LEN, Wire},
@@ -25,10 +26,6 @@ use common::{
 
 /// `EALREADY` of asm-generic/errno.h.
 const EALREADY: i64 = 114;
-
-/// How much of a packet has to lie in one piece: every header that is looked at, in the worst case that is not
-/// malformed on sight: VXLAN over IPv6 (84), then IPv4 with options (60) or IPv6 with a few extensions, then TCP.
-const LINEAR: u32 = 192;
 
 /// The packet of a TC program.
 pub struct Skb {
@@ -44,7 +41,7 @@ impl Skb {
     pub fn new(SkBuff { skb: raw }: SkBuff, hook: Hook) -> Option<Self> {
         let mut skb = Self { raw, received: 0, hook };
         skb.received = skb.len();
-        match skb.linearize() {
+        match skb.linearize(linear::needed(&skb, hook == Hook::FromUplink)) {
             Ok(()) => Some(skb),
             Err(failure) => {
                 skb.failed(failure);
@@ -100,14 +97,12 @@ impl Skb {
     /// Sees to it that the headers lie in one piece. They nearly always do; a packet from a raw socket or from a driver
     /// that splits headers may not.
     #[inline(always)]
-    fn linearize(&self) -> Result<(), Failed> {
-        let context = self.context();
-        let wanted = if context.len < LINEAR { context.len } else { LINEAR };
-        if self.data() + wanted as usize <= self.data_end() {
+    fn linearize(&self, wanted: usize) -> Result<(), Failed> {
+        if self.data() + wanted <= self.data_end() {
             return Ok(());
         }
         // SAFETY: a helper on the program's own context; packet pointers are taken anew after it.
-        check(Helper::PullData, unsafe { bpf_skb_pull_data(self.raw, wanted) })
+        check(Helper::PullData, unsafe { bpf_skb_pull_data(self.raw, wanted as u32) })
     }
 }
 
@@ -236,10 +231,12 @@ impl Packet for Skb {
     fn quote(&mut self, keep: usize, room: usize) -> Result<(), Failed> {
         // SAFETY: helpers on the program's own context; packet pointers are taken anew after them.
         unsafe {
-            // Only if there is something to cut: the kernel refuses for a packet that has been through a tunnel on this very
-            // kernel. It makes a packet linear and drops GSO, too.
+            // Cut only what is longer: the kernel refuses for a packet that has been through a tunnel on this very kernel. It
+            // makes a packet linear and drops GSO, too.
             if keep < self.len() {
                 check(Helper::ChangeTail, bpf_skb_change_tail(self.raw, keep as u32, 0))?;
+            } else {
+                self.linearize(self.len())?;
             }
             check(Helper::AdjustRoom, bpf_skb_adjust_room(self.raw, room as i32, BPF_ADJ_ROOM_MAC, 0))
         }
