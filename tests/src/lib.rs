@@ -33,6 +33,7 @@ pub mod netns;
 pub mod packet;
 pub mod pod;
 pub mod podlane_node;
+pub mod progrun;
 pub mod registry;
 pub mod setup;
 pub mod sockopt;

@@ -1,0 +1,114 @@
+//! The node's devices, neighbours and routes, in a namespace of its own.
+
+use std::{collections::HashMap, net::IpAddr};
+
+use anyhow::{Context as _, Result};
+use common::{
+    packet::{Failed, Helper},
+    tables::{Neighbour, NextHop},
+    wire::Mac as MacWords,
+};
+use serde_json::Value;
+
+use super::plan::{Family, GATEWAY_MTU, LOST, NODE_MAC, PEERS, Pod, UPLINK_MAC, far, mac_of, underlay};
+use crate::{
+    address::{parse_mac, show_mac},
+    netns::Netns,
+};
+
+/// `BPF_FIB_LKUP_RET_PROHIBIT` of linux/bpf.h: what an unroutable destination gets here.
+const PROHIBITED: i32 = 3;
+
+/// Interface indices.
+#[derive(Clone, Copy, Debug)]
+pub struct Devices {
+    /// The gateway device.
+    pub gateway: u32,
+    /// The uplink.
+    pub uplink: u32,
+    /// The pods.
+    pub pods: [Pod; 2],
+}
+
+/// Where the kernel's routing leads, by underlay address.
+pub type Hops = HashMap<IpAddr, Result<NextHop, Failed>>;
+
+/// Makes the devices.
+pub fn make(netns: &Netns) -> Result<Devices> {
+    netns.sysctl("net.ipv6.conf.default.accept_dad", "0")?;
+    netns.ip(&format!("link add podlane0 address {} mtu {GATEWAY_MTU} type ifb", show_mac(NODE_MAC)))?;
+    netns.ip(&format!("link add up0 address {} type veth peer name wire0", show_mac(UPLINK_MAC)))?;
+    for pair in ["pla type veth peer name poda", "plb type veth peer name podb"] {
+        netns.ip(&format!("link add {pair}"))?;
+    }
+    for device in ["podlane0", "up0", "wire0", "pla", "plb", "poda", "podb"] {
+        netns.ip(&format!("link set {device} up"))?;
+    }
+    for family in ["ipv4", "ipv6"] {
+        netns.sysctl(&format!("net/{family}/conf/podlane0/forwarding"), "1")?;
+    }
+    for (family, net) in [(Family::V4, 24), (Family::V6, 64)] {
+        let flags = if family == Family::V6 { "nodad" } else { "" };
+        netns.ip(&format!("addr add {}/{net} dev up0 {flags}", underlay(family, 20)))?;
+        let router = underlay(family, 1);
+        neighbour(netns, router, 1)?;
+        netns.ip(&format!("route add {}/{net} via {router}", far(family, 0)))?;
+    }
+    netns.ip(&format!("route add prohibit {}/32", far(Family::V4, LOST)))?;
+    for peer in PEERS.iter().filter(|peer| peer.known && !peer.routed) {
+        neighbour(netns, peer.address(), peer.host)?;
+    }
+    Ok(Devices {
+        gateway: netns.ifindex("podlane0")?,
+        uplink: netns.ifindex("up0")?,
+        pods: [
+            Pod { ifindex: netns.ifindex("pla")?, slot: 3, mac: [0x0a, 0x58, 10, 200, 0, 10], host: 10 },
+            Pod { ifindex: netns.ifindex("plb")?, slot: 5, mac: [0x0a, 0x58, 10, 200, 0, 11], host: 11 },
+        ],
+    })
+}
+
+fn neighbour(netns: &Netns, address: IpAddr, host: u8) -> Result<()> {
+    let mac = show_mac(mac_of(host));
+    netns.ip(&format!("neigh add {address} lladdr {mac} nud permanent dev up0"))?;
+    Ok(())
+}
+
+/// Asks the kernel for the way to every peer.
+pub fn hops(netns: &Netns) -> Result<Hops> {
+    PEERS.iter().map(|peer| Ok((peer.address(), hop(netns, peer.address())?))).collect()
+}
+
+fn hop(netns: &Netns, address: IpAddr) -> Result<Result<NextHop, Failed>> {
+    // `ip route get` fails where nothing leads there.
+    let Ok(route) = netns.ip(&format!("-j route get {address}")) else {
+        return Ok(Err(Failed { helper: Helper::FibLookup, code: PROHIBITED }));
+    };
+    let route: Value = serde_json::from_str(&route).context("what `ip -j route get` printed")?;
+    let device = route[0]["dev"].as_str().context("a route without a device")?;
+    let next = match route[0]["gateway"].as_str() {
+        Some(router) => router.parse().context("a router's address")?,
+        None => address,
+    };
+    let neighbours = netns.ip(&format!("-j neigh show to {next} dev {device}"))?;
+    let neighbours: Value = serde_json::from_str(&neighbours).context("what `ip -j neigh` printed")?;
+    let neighbour = match neighbours[0]["lladdr"].as_str() {
+        Some(mac) => Neighbour::Known {
+            dst: MacWords::load(&parse_mac(mac)?),
+            src: MacWords::load(&netns.mac(device)?),
+        },
+        None => Neighbour::Unknown { address: words(next), v6: next.is_ipv6() },
+    };
+    Ok(Ok(NextHop { ifindex: netns.ifindex(device)?, neighbour }))
+}
+
+/// An address as it lies in a packet, IPv4 in the first word.
+fn words(address: IpAddr) -> [u32; 4] {
+    let mut bytes = [0; 16];
+    match address {
+        IpAddr::V4(address) => bytes[..4].copy_from_slice(&address.octets()),
+        IpAddr::V6(address) => bytes = address.octets(),
+    }
+    let word = |at: usize| u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    [word(0), word(4), word(8), word(12)]
+}

@@ -1,0 +1,281 @@
+//! The loaded programs and their maps.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use aya::{
+    Ebpf, EbpfLoader, Pod,
+    maps::{HashMap, LpmTrie, Map, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues, lpm_trie::Key},
+    programs::{SchedClassifier, TestRun as _, TestRunOptions},
+    util::nr_cpus,
+};
+use common::{
+    counters::{Hook, HookCounters, Reason},
+    maps::{Budget, HelperError, Hop, Source, Traffic, name},
+    node,
+};
+
+use super::{
+    rig::Input,
+    seen::{Amount, SHOT, Seen, failure_key},
+    tables::Tables,
+};
+
+/// Slots of pods and peers that the plan uses, at most.
+const SLOTS: u32 = 16;
+/// Ways that a CPU remembers: the parts of the first peer's flows. So a run never depends on the one before.
+pub const REMEMBERED: u32 = 8;
+/// What a packet may grow to.
+const ROOM: usize = 4096;
+/// Fields of `struct __sk_buff` of linux/bpf.h that the kernel takes: their offsets, and the size of it all.
+const IFINDEX: usize = 40;
+const GSO_SEGS: usize = 164;
+const GSO_SIZE: usize = 176;
+const CONTEXT: usize = 192;
+
+/// The object file: `podlane.o` or, for the trace build, `podlane-trace.o`.
+///
+/// # Errors
+///
+/// It has not been built.
+pub fn object(file: &str) -> Result<PathBuf> {
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/ebpf").join(file);
+    ensure!(built.is_file(), "{} is missing: run `cargo xtask build-ebpf`", built.display());
+    Ok(built)
+}
+
+/// Whether the kernel runs a program on that frame. It refuses one whose network header is cut short
+/// (`bpf_prog_test_run_skb` in `net/bpf/test_run.c`); inside a tunnel it does not look.
+#[must_use]
+pub fn runs(frame: &[u8]) -> bool {
+    let needed = match frame.get(12..14) {
+        Some([0x08, 0x00]) => 14 + 20,
+        Some([0x86, 0xdd]) => 14 + 40,
+        _ => 14,
+    };
+    frame.len() >= needed
+}
+
+/// Programs and maps.
+pub struct Loaded {
+    ebpf: Ebpf,
+}
+
+impl Loaded {
+    /// Loads the programs for that node and fills their maps.
+    pub fn new(object: &Path, tables: &Tables) -> Result<Self> {
+        let mut ebpf = EbpfLoader::new()
+            .override_global(node::GLOBAL, tables.node, true)
+            .map_max_entries(name::HOPS, REMEMBERED)
+            .load_file(object)
+            .with_context(|| format!("load {}", object.display()))?;
+        fill(&mut ebpf, tables)?;
+        for hook in Hook::ALL {
+            classifier(&mut ebpf, hook)?.load().with_context(|| format!("load program {}", hook.name()))?;
+        }
+        Ok(Self { ebpf })
+    }
+
+    /// The object, for what a test looks up itself.
+    pub fn ebpf(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+
+    /// Runs a packet.
+    pub fn run(&mut self, input: &Input<'_>) -> Result<Seen> {
+        self.prepare(input)?;
+        let before = self.totals(input.hook)?;
+        let mut context = [0; CONTEXT];
+        let mut field = |at: usize, value: u32| context[at..at + 4].copy_from_slice(&value.to_ne_bytes());
+        field(IFINDEX, input.ifindex);
+        if input.gso_size != 0 {
+            field(GSO_SIZE, input.gso_size);
+            field(GSO_SEGS, 2);
+        }
+        let mut out = vec![0; ROOM];
+        let options = TestRunOptions {
+            data_in: Some(input.bytes),
+            data_out: Some(&mut out),
+            ctx_in: Some(&context),
+            ..TestRunOptions::new()
+        };
+        let result = classifier(&mut self.ebpf, input.hook)?
+            .test_run(options)
+            .with_context(|| format!("run {} on {} bytes", input.hook.name(), input.bytes.len()))?;
+        out.truncate(usize::try_from(result.data_size_out)?);
+        let verdict = result.return_value.cast_signed();
+        let mut seen = self.totals(input.hook)?.since(&before);
+        seen.verdict = verdict;
+        if verdict != SHOT {
+            seen.bytes = out;
+        }
+        Ok(seen)
+    }
+
+    /// Sets what a run depends on besides its packet: the allowance of ICMP errors, of which none is earned in any time that
+    /// passes, and what is remembered.
+    fn prepare(&mut self, input: &Input<'_>) -> Result<()> {
+        let cpus = nr_cpus().map_err(|(file, error)| anyhow::anyhow!("{file}: {error}"))?;
+        let mut budgets: PerCpuArray<_, Budget> = map_mut(&mut self.ebpf, name::ICMP_BUDGET)?;
+        let budget = Budget { updated_ns: u64::MAX, tokens: input.tokens };
+        budgets.set(0, PerCpuValues::try_from(vec![budget; cpus])?, 0)?;
+        let mut hops: PerCpuArray<_, Hop> = map_mut(&mut self.ebpf, name::HOPS)?;
+        for index in 0..REMEMBERED {
+            hops.set(index, PerCpuValues::try_from(vec![input.remembered; cpus])?, 0)?;
+        }
+        Ok(())
+    }
+
+    fn totals(&self, hook: Hook) -> Result<Totals> {
+        let mut totals = Totals::default();
+        let counters: PerCpuArray<_, HookCounters> = map(&self.ebpf, name::COUNTERS)?;
+        for cpu in counters.get(&(hook as u32), 0)?.iter() {
+            for reason in Reason::ALL {
+                let counter = cpu.get(*reason);
+                add(totals.counts.entry(reason.name()).or_default(), (counter.packets, counter.bytes));
+            }
+        }
+        for (owner, name) in [("Pod", name::POD_TRAFFIC), ("Peer", name::PEER_TRAFFIC)] {
+            let traffic: PerCpuArray<_, Traffic> = map(&self.ebpf, name)?;
+            for slot in 0..SLOTS {
+                for cpu in traffic.get(&slot, 0)?.iter() {
+                    let mut count = |direction: &str, amount| {
+                        add(
+                            totals.accounts.entry(format!("{owner}{direction}({slot})")).or_default(),
+                            amount,
+                        );
+                    };
+                    count("Rx", (cpu.rx_packets, cpu.rx_bytes));
+                    count("Tx", (cpu.tx_packets, cpu.tx_bytes));
+                }
+            }
+        }
+        let errors: PerCpuHashMap<_, HelperError, u64> = map(&self.ebpf, name::ERRORS)?;
+        for entry in &errors {
+            let (HelperError { hook: at, helper, code, .. }, counts) = entry?;
+            if at == hook as u8 {
+                totals.failures.insert(failure_key(helper, code), counts.iter().sum());
+            }
+        }
+        Ok(totals)
+    }
+}
+
+/// What the maps say since the programs were loaded.
+#[derive(Default)]
+struct Totals {
+    counts: BTreeMap<&'static str, Amount>,
+    accounts: BTreeMap<String, Amount>,
+    failures: BTreeMap<String, u64>,
+}
+
+impl Totals {
+    /// What was added; nothing that was not.
+    fn since(mut self, before: &Self) -> Seen {
+        for (reason, amount) in &mut self.counts {
+            subtract(amount, before.counts.get(reason));
+        }
+        for (account, amount) in &mut self.accounts {
+            subtract(amount, before.accounts.get(account));
+        }
+        for (failure, count) in &mut self.failures {
+            *count -= before.failures.get(failure).copied().unwrap_or(0);
+        }
+        self.counts.retain(|_, amount| *amount != (0, 0));
+        self.accounts.retain(|_, amount| *amount != (0, 0));
+        self.failures.retain(|_, count| *count != 0);
+        let Self { counts, accounts, failures } = self;
+        Seen { counts, accounts, failures, ..Seen::default() }
+    }
+}
+
+fn add(total: &mut Amount, amount: Amount) {
+    total.0 += amount.0;
+    total.1 += amount.1;
+}
+
+fn subtract(amount: &mut Amount, before: Option<&Amount>) {
+    if let Some(before) = before {
+        amount.0 -= before.0;
+        amount.1 -= before.1;
+    }
+}
+
+fn classifier(ebpf: &mut Ebpf, hook: Hook) -> Result<&mut SchedClassifier> {
+    let name = hook.name();
+    let program = ebpf.program_mut(name).with_context(|| format!("no program {name} in the object"))?;
+    program.try_into().with_context(|| format!("program {name}"))
+}
+
+fn map<'a, M>(ebpf: &'a Ebpf, name: &str) -> Result<M>
+where
+    M: TryFrom<&'a Map>,
+    M::Error: std::error::Error + Send + Sync + 'static,
+{
+    let map = ebpf.map(name).with_context(|| format!("no map {name} in the object"))?;
+    M::try_from(map).with_context(|| format!("map {name}"))
+}
+
+fn map_mut<'a, M>(ebpf: &'a mut Ebpf, name: &str) -> Result<M>
+where
+    M: TryFrom<&'a mut Map>,
+    M::Error: std::error::Error + Send + Sync + 'static,
+{
+    let map = ebpf.map_mut(name).with_context(|| format!("no map {name} in the object"))?;
+    M::try_from(map).with_context(|| format!("map {name}"))
+}
+
+fn fill(ebpf: &mut Ebpf, tables: &Tables) -> Result<()> {
+    for (address, pod) in &tables.pods {
+        insert(ebpf, [name::PODS4, name::PODS6], *address, *pod)?;
+    }
+    for (address, vtep) in &tables.vteps {
+        insert(ebpf, [name::VTEPS4, name::VTEPS6], *address, *vtep)?;
+    }
+    for (prefix, route) in &tables.routes {
+        let bits = u32::from(prefix.prefix_len());
+        match prefix.addr() {
+            IpAddr::V4(address) => insert_prefix(ebpf, name::ROUTES4, bits, address.octets(), **route),
+            IpAddr::V6(address) => insert_prefix(ebpf, name::ROUTES6, bits, address.octets(), **route),
+        }?;
+    }
+    for (device, prefix, allowed) in &tables.sources {
+        let bits = 32 + u32::from(prefix.prefix_len());
+        let ifindex = device.to_be_bytes();
+        match prefix.addr() {
+            IpAddr::V4(address) => {
+                let source = Source { ifindex, address: address.octets() };
+                insert_prefix(ebpf, name::SOURCES4, bits, source, *allowed)
+            }
+            IpAddr::V6(address) => {
+                let source = Source { ifindex, address: address.octets() };
+                insert_prefix(ebpf, name::SOURCES6, bits, source, *allowed)
+            }
+        }?;
+    }
+    Ok(())
+}
+
+fn insert<V: Pod>(ebpf: &mut Ebpf, [four, six]: [&str; 2], address: IpAddr, value: V) -> Result<()> {
+    match address {
+        IpAddr::V4(address) => {
+            let mut map: HashMap<&mut MapData, [u8; 4], V> = map_mut(ebpf, four)?;
+            map.insert(address.octets(), value, 0)?;
+        }
+        IpAddr::V6(address) => {
+            let mut map: HashMap<&mut MapData, [u8; 16], V> = map_mut(ebpf, six)?;
+            map.insert(address.octets(), value, 0)?;
+        }
+    }
+    Ok(())
+}
+
+fn insert_prefix<K: Pod, V: Pod>(ebpf: &mut Ebpf, name: &str, bits: u32, data: K, value: V) -> Result<()> {
+    let mut map: LpmTrie<&mut MapData, K, V> = map_mut(ebpf, name)?;
+    map.insert(&Key::new(bits, data), value, 0).with_context(|| format!("insert into {name}"))
+}

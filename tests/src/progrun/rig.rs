@@ -1,0 +1,178 @@
+//! A node whose programs are run one packet at a time.
+
+use anyhow::{Context as _, Result, ensure};
+use aya::Ebpf;
+use common::{
+    counters::{Hook, Reason},
+    maps::Hop,
+    node::feature,
+    verdict::Action,
+};
+
+use super::{
+    devices::{self, Devices, Hops},
+    model,
+    plan::Pod,
+    program::{Loaded, object},
+    seen::Seen,
+    tables::Tables,
+};
+use crate::netns::Netns;
+
+/// A packet on a hook, and what is special about the run.
+#[derive(Clone, Copy, Debug)]
+pub struct Input<'a> {
+    /// The hook.
+    pub hook: Hook,
+    /// The device on which it is.
+    pub ifindex: u32,
+    /// The packet.
+    pub bytes: &'a [u8],
+    /// Payload bytes per segment, if it is a GSO packet.
+    pub gso_size: u32,
+    /// What the kernel's helpers that change the packet's size are known to answer to it, if they refuse.
+    pub refused: Option<i32>,
+    /// ICMP errors that may still be sent.
+    pub tokens: u64,
+    /// What this CPU remembers of the way to the first peer; it remembers none to any other.
+    pub remembered: Hop,
+}
+
+impl<'a> Input<'a> {
+    /// An ordinary packet.
+    #[must_use]
+    pub fn new(hook: Hook, ifindex: u32, bytes: &'a [u8]) -> Self {
+        let remembered = Hop::default();
+        Self { hook, ifindex, bytes, gso_size: 0, refused: None, tokens: 100, remembered }
+    }
+}
+
+/// What became of a packet, in the kernel and in memory alike.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// What was decided. Of a redirect the kernel's verdict does not say where to; the model's does.
+    pub action: Action,
+    /// What the packet was counted as.
+    pub reason: Reason,
+    /// What is to be seen.
+    pub seen: Seen,
+}
+
+impl Outcome {
+    /// Errs unless the packet was discarded for that reason.
+    pub fn is_dropped(&self, reason: Reason) -> Result<()> {
+        ensure!(
+            self.action == Action::Drop && self.reason == reason,
+            "not dropped as {}: {:?} as {}",
+            reason.name(),
+            self.action,
+            self.reason.name()
+        );
+        Ok(())
+    }
+
+    /// Errs unless the packet went on by that action, for that reason.
+    pub fn went(&self, reason: Reason, action: Action) -> Result<()> {
+        ensure!(
+            self.action == action && self.reason == reason,
+            "not {action:?} as {}: {:?} as {}",
+            reason.name(),
+            self.action,
+            self.reason.name()
+        );
+        Ok(())
+    }
+}
+
+/// The node.
+pub struct Rig {
+    loaded: Loaded,
+    devices: Devices,
+    tables: Tables,
+    hops: Hops,
+}
+
+/// Makes a node with every kind of peer, direct ones too, and runs a body in its namespace.
+pub fn on_node(label: &str, body: impl FnOnce(&mut Rig) -> Result<()> + Send) -> Result<()> {
+    on_node_with(label, "podlane.o", feature::DIRECT, body)
+}
+
+/// The same with another object file and set of features.
+pub fn on_node_with(
+    label: &str,
+    file: &str,
+    features: u32,
+    body: impl FnOnce(&mut Rig) -> Result<()> + Send,
+) -> Result<()> {
+    let netns = Netns::new(label)?;
+    let devices = devices::make(&netns)?;
+    let hops = devices::hops(&netns)?;
+    // A program run looks up devices in the namespace of the thread that asks for it.
+    netns.enter(|| {
+        let tables = Tables::new(&devices, features)?;
+        let loaded = Loaded::new(&object(file)?, &tables)?;
+        body(&mut Rig { loaded, devices, tables, hops })
+    })
+}
+
+impl Rig {
+    /// Its pods.
+    #[must_use]
+    pub const fn pods(&self) -> [Pod; 2] {
+        self.devices.pods
+    }
+
+    /// Interface index of its uplink.
+    #[must_use]
+    pub const fn uplink(&self) -> u32 {
+        self.devices.uplink
+    }
+
+    /// Interface index of its gateway device.
+    #[must_use]
+    pub const fn gateway(&self) -> u32 {
+        self.devices.gateway
+    }
+
+    /// The loaded object.
+    pub fn ebpf(&mut self) -> &mut Ebpf {
+        self.loaded.ebpf()
+    }
+
+    /// A frame that a pod sends.
+    pub fn from_pod(&mut self, pod: Pod, frame: &[u8]) -> Result<Outcome> {
+        self.run(&Input::new(Hook::FromPod, pod.ifindex, frame))
+    }
+
+    /// A frame that is about to cross to a pod.
+    pub fn to_pod(&mut self, pod: Pod, frame: &[u8]) -> Result<Outcome> {
+        self.run(&Input::new(Hook::ToPod, pod.ifindex, frame))
+    }
+
+    /// A frame that the uplink receives.
+    pub fn from_uplink(&mut self, frame: &[u8]) -> Result<Outcome> {
+        self.run(&Input::new(Hook::FromUplink, self.devices.uplink, frame))
+    }
+
+    /// A frame that the node's stack hands to the gateway device.
+    pub fn from_host(&mut self, frame: &[u8]) -> Result<Outcome> {
+        self.run(&Input::new(Hook::FromHost, self.devices.gateway, frame))
+    }
+
+    /// Runs a packet in the kernel and in memory, and compares all that is to be seen.
+    pub fn run(&mut self, input: &Input<'_>) -> Result<Outcome> {
+        let (memory, action) = model::run(&self.tables, &self.hops, input);
+        let expected = Seen::of(&memory, action);
+        let seen = self.loaded.run(input)?;
+        ensure!(
+            seen == expected,
+            "{} on {:02x?}:\nthe program showed {seen:02x?}\nthe model showed   {expected:02x?}",
+            input.hook.name(),
+            input.bytes
+        );
+        let reason = seen
+            .reason()
+            .with_context(|| format!("{} counted a packet not once: {:?}", input.hook.name(), seen.counts))?;
+        Ok(Outcome { action, reason, seen })
+    }
+}

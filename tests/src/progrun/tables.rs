@@ -1,0 +1,135 @@
+//! What the node knows, once, for the kernel's maps and for the model.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use anyhow::Result;
+use common::{
+    maps::{Allowed, Endpoint, Route, Vtep, route_kind},
+    node::Node,
+};
+use ipnet::IpNet;
+
+use super::{
+    devices::Devices,
+    plan::{Family, NODE_MAC, PEERS, PORT, Peer, Pod, VNI, underlay},
+};
+
+/// Prefix that the first pod may send from besides its own addresses, per family.
+const ALLOWED: [&str; 2] = ["192.0.2.0/24", "2001:db8:5::/48"];
+
+/// Entries of every table, keyed by address or prefix.
+pub struct Tables {
+    /// The node's facts.
+    pub node: &'static Node,
+    /// Local pods.
+    pub pods: Vec<(IpAddr, Endpoint)>,
+    /// Routes.
+    pub routes: Vec<(IpNet, &'static Route)>,
+    /// Peers that send VXLAN.
+    pub vteps: Vec<(IpAddr, Vtep)>,
+    /// Device, prefix, and whose it is.
+    pub sources: Vec<(u32, IpNet, Allowed)>,
+}
+
+impl Tables {
+    /// What the loader would fill in for the plan.
+    pub fn new(devices: &Devices, features: u32) -> Result<Self> {
+        let mut tables = Self {
+            node: Box::leak(Box::new(node(devices, features))),
+            pods: Vec::new(),
+            routes: Vec::new(),
+            vteps: Vec::new(),
+            sources: Vec::new(),
+        };
+        for family in Family::BOTH {
+            for pod in devices.pods {
+                let Pod { ifindex, slot, mac, .. } = pod;
+                tables.pods.push((pod.address(family), Endpoint { ifindex, slot, mac, reserved: [0; 2] }));
+            }
+            for own in [family.gateway(), underlay(family, 20)] {
+                tables.route(IpNet::from(own), own_route(route_kind::HOST));
+            }
+            tables.route(cidr(family, 0)?, own_route(route_kind::LOCAL));
+            for peer in PEERS {
+                tables.route(cidr(family, peer.number)?, peer_route(&peer));
+            }
+        }
+        for peer in PEERS {
+            let kind = if peer.kind == route_kind::DIRECT { route_kind::DIRECT_NODE } else { peer.kind };
+            tables.route(IpNet::from(peer.address()), Route { kind, ..peer_route(&peer) });
+            if peer.kind == route_kind::OVERLAY {
+                tables.vteps.push((peer.address(), Vtep { peer: peer.slot() }));
+            }
+        }
+        let [first, _] = devices.pods;
+        for prefix in ALLOWED {
+            tables.sources.push((first.ifindex, prefix.parse()?, Allowed { slot: first.slot }));
+        }
+        Ok(tables)
+    }
+
+    fn route(&mut self, prefix: IpNet, route: Route) {
+        self.routes.push((prefix, Box::leak(Box::new(route))));
+    }
+}
+
+fn node(devices: &Devices, features: u32) -> Node {
+    let [_, vni @ ..] = VNI.to_be_bytes();
+    Node {
+        gateway_ifindex: devices.gateway,
+        features,
+        mac: NODE_MAC,
+        port: PORT.to_be_bytes(),
+        vni,
+        reserved: 0,
+        gateway4: v4(Family::V4.gateway()).octets(),
+        gateway6: padded(Family::V6.gateway()),
+        underlay4: v4(underlay(Family::V4, 20)).octets(),
+        underlay6: padded(underlay(Family::V6, 20)),
+    }
+}
+
+fn cidr(family: Family, number: u8) -> Result<IpNet> {
+    Ok(IpNet::new(family.pod(number, 0), if family == Family::V4 { 24 } else { 64 })?)
+}
+
+const fn own_route(kind: u8) -> Route {
+    Route { underlay: [0; 16], vtep_mac: [0; 6], kind, underlay_family: 0, mtu: 0, peer: 0 }
+}
+
+fn peer_route(peer: &Peer) -> Route {
+    Route {
+        underlay: padded(peer.address()),
+        vtep_mac: peer.vtep_mac(),
+        kind: peer.kind,
+        underlay_family: if peer.underlay == Family::V4 { 4 } else { 6 },
+        mtu: peer.mtu(),
+        peer: peer.slot(),
+    }
+}
+
+const fn v4(address: IpAddr) -> Ipv4Addr {
+    match address {
+        IpAddr::V4(address) => address,
+        IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
+    }
+}
+
+/// An address's bytes, padded with zeros.
+fn padded(address: IpAddr) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    match address {
+        IpAddr::V4(address) => bytes[..4].copy_from_slice(&address.octets()),
+        IpAddr::V6(address) => bytes = address.octets(),
+    }
+    bytes
+}
+
+/// An address's bytes.
+#[must_use]
+pub fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
