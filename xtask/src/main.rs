@@ -55,9 +55,9 @@ fn main() -> ExitCode {
 fn run(verb: &Verb) -> Result<ExitCode> {
     match verb {
         Verb::BuildEbpf(options) => build_ebpf::run(*options).map(|()| ExitCode::SUCCESS),
-        Verb::Demo(options) => testbed::run("demo", options),
+        Verb::Demo(options) => testbed::run("demo", testbed::Profile::Dev, options),
         Verb::Test(options) => test::run(options),
-        Verb::Bench(options) => testbed::run("bench", options),
+        Verb::Bench(options) => testbed::run("bench", testbed::Profile::Release, options),
         Verb::Lint(options) => lint::run(*options),
         Verb::Doctor(options) => doctor::run(*options),
     }

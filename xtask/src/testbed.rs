@@ -18,21 +18,30 @@ pub(crate) struct Options {
     arguments: Vec<String>,
 }
 
-/// Builds the programs, the loader and that binary of package `tests`, all optimised, and runs it as root.
-pub(crate) fn run(binary: &str, options: &Options) -> Result<ExitCode> {
+/// How the loader and the program are built; the BPF programs are always optimised.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// As for the tests: minutes sooner.
+    Dev,
+    /// Optimised: for what measures.
+    Release,
+}
+
+/// Builds the BPF programs, the loader and that binary of package `tests`, and runs it as root.
+pub(crate) fn run(binary: &str, profile: Profile, options: &Options) -> Result<ExitCode> {
     tools::install_missing();
     build_ebpf::build(&[Variant::Normal], true)?;
-    command::run(
-        command::cargo().args(["build", "--release", "--package", "loader", "--package", "tests"]).args([
-            "--bin",
-            "loader",
-            "--bin",
-            "podlane-testbed",
-            "--bin",
-            binary,
-        ]),
-    )?;
-    let directory = project::cargo_target().join("release");
+    let mut build = command::cargo();
+    build.args(["build", "--package", "loader", "--package", "tests"]);
+    build.args(["--bin", "loader", "--bin", "podlane-testbed", "--bin", binary]);
+    if profile == Profile::Release {
+        build.arg("--release");
+    }
+    command::run(&mut build)?;
+    let directory = project::cargo_target().join(match profile {
+        Profile::Dev => "debug",
+        Profile::Release => "release",
+    });
     signals::catch()?;
     let mut program = command::as_root(directory.join(binary))?;
     program.env("PODLANE_LOADER", directory.join("loader")).args(&options.arguments);
