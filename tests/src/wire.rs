@@ -46,6 +46,13 @@ pub fn settle(netns: &Netns) -> Result<()> {
     })
 }
 
+/// Turns duplicate address detection off for devices to come: until a device's link-local address has passed it, the
+/// kernel resolves no neighbour for what it forwards.
+pub fn without_dad(netns: &Netns) -> Result<()> {
+    netns.sysctl("net.ipv6.conf.default.accept_dad", "0")?;
+    netns.sysctl("net.ipv6.conf.all.accept_dad", "0")
+}
+
 /// Adds an address, usable at once.
 pub fn add_address(netns: &Netns, device: &str, address: IpNet) -> Result<()> {
     let no_dad = if address.addr().is_ipv6() { " nodad" } else { "" };
@@ -124,6 +131,7 @@ impl Router {
     pub fn new(netns: Netns, mtu: u32) -> Result<Self> {
         netns.sysctl("net.ipv4.ip_forward", "1")?;
         netns.sysctl("net.ipv6.conf.all.forwarding", "1")?;
+        without_dad(&netns)?;
         Ok(Self { netns, ports: 0, mtu })
     }
 

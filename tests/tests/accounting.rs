@@ -12,6 +12,9 @@ use testbed::{
     require, setup, traffic, wait,
 };
 
+/// Length of a ping in Ethernet, with 56 bytes of payload.
+const PING: u64 = 98;
+
 /// Packets that the kernel says the devices of a hook have received.
 fn received_by_devices(node: &PodlaneNode, hook: Hook) -> Result<u64> {
     let devices = match hook {
@@ -134,8 +137,6 @@ fn pods_and_peers_count_each_packet_once() -> Result<()> {
     let (here, there) = (&cluster.podlane[0], &cluster.podlane[1]);
     let (own, beside, remote) = (here.pods[0].v4()?, here.pods[1].v4()?, there.pods[0].v4()?);
     let gateway = "10.200.0.1".parse()?;
-    // 56 bytes of payload: 98 in Ethernet.
-    const LENGTH: u64 = 98;
     let pings = traffic::Ping { count: 20, interval: 2, ..traffic::Ping::default() };
     for (case, from, to, sender, receiver) in [
         ("same node", &here.pods[0].netns, beside.into(), Some((here, own)), Some((here, beside))),
@@ -157,7 +158,7 @@ fn pods_and_peers_count_each_packet_once() -> Result<()> {
                 after.rx_bytes - before.rx_bytes,
                 after.tx_bytes - before.tx_bytes,
             ];
-            ensure!(counted == [20, 20, 20 * LENGTH, 20 * LENGTH], "{case}: pod {ip} counted {counted:?}");
+            ensure!(counted == [20, 20, 20 * PING, 20 * PING], "{case}: pod {ip} counted {counted:?}");
         }
     }
     Ok(())
@@ -178,7 +179,7 @@ fn peers_count_both_ways() -> Result<()> {
     let counted = [after.tx_packets - before.tx_packets, after.rx_packets - before.rx_packets];
     ensure!(counted == [20, 20], "{counted:?}");
     let bytes = [after.tx_bytes - before.tx_bytes, after.rx_bytes - before.rx_bytes];
-    ensure!(bytes == [20 * 98, 20 * 98], "{bytes:?} bytes");
+    ensure!(bytes == [20 * PING; 2], "{bytes:?} bytes");
     Ok(())
 }
 

@@ -14,6 +14,9 @@ use testbed::{
     traffic::{Ping, probe::Probe, tcp, udp},
 };
 
+/// ICMP type of a redirect.
+const REDIRECT: u8 = 5;
+
 /// Makes the pods of a node believe that 1500 bytes go through.
 fn widen(node: &mut PodlaneNode) -> Result<()> {
     // It would put the MTU right again; forwarding goes on without it.
@@ -151,7 +154,6 @@ fn without_dont_fragment_the_node_fragments() -> Result<()> {
     let errors =
         device.drain()?.into_iter().filter(|packet| !packet.outgoing).filter_map(|packet| packet.headers());
     // The stack that forwards the fragments may send a redirect, which says nothing of what arrives.
-    const REDIRECT: u8 = 5;
     let errors: Vec<_> = errors.filter(|seen| seen.icmp.is_some_and(|(kind, _)| kind != REDIRECT)).collect();
     ensure!(errors.is_empty(), "the pod was told {errors:?}");
     Ok(())

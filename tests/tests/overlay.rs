@@ -19,6 +19,8 @@ use testbed::{
 };
 
 const PORT: u16 = 8472;
+/// "Congestion experienced", of the two bits of ECN.
+const CE: u8 = 3;
 
 /// Both ways between pods of two nodes, and nothing dropped on the way.
 fn everything(cluster: &Cluster) -> Result<()> {
@@ -340,7 +342,6 @@ fn foreign_udp_reaches_the_node_untouched() -> Result<()> {
 #[test]
 fn ecn_marks_of_the_underlay_reach_the_pod() -> Result<()> {
     require!(setup::ready_with_loader());
-    const CE: u8 = 3;
     for family in [Family::V4, Family::V6] {
         let cluster = cluster::two_nodes().family(family).start()?;
         let (node, peer) = (&cluster.podlane[0], &cluster.podlane[1]);

@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use super::{STEP, mismatch, pattern};
 use crate::netns::Netns;
 
-const SEED: u64 = 0x7c9;
+const SEED: usize = 0x7c9;
 
 /// A transfer that came through whole.
 #[derive(Clone, Copy, Debug)]

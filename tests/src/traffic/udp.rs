@@ -13,7 +13,7 @@ use crate::{netns::Netns, sockopt};
 const SOL_UDP: i32 = 17;
 const UDP_SEGMENT: i32 = 103;
 const BUFFER: i32 = 16 * 1024 * 1024;
-const SEED: u64 = 0x0d9;
+const SEED: usize = 0x0d9;
 /// What a socket takes in one call.
 const LARGEST: usize = 65_000;
 
@@ -102,7 +102,7 @@ pub fn segmented(from: &Netns, to: (&Netns, IpAddr), segment: usize, bursts: usi
                         "a datagram of {length} bytes instead of {expected}, {index} of {segments}"
                     );
                     let offset = index * segment;
-                    let changed = mismatch(SEED + u64::try_from(burst)?, offset, &buffer[..length]);
+                    let changed = mismatch(SEED + burst, offset, &buffer[..length]);
                     ensure!(
                         changed.is_none(),
                         "datagram {index} of burst {burst} arrived changed at {changed:?}"
@@ -113,7 +113,7 @@ pub fn segmented(from: &Netns, to: (&Netns, IpAddr), segment: usize, bursts: usi
         });
         let mut message = vec![0; burst_length];
         for burst in 0..bursts {
-            pattern(SEED + u64::try_from(burst)?, 0, &mut message);
+            pattern(SEED + burst, 0, &mut message);
             client
                 .send(&message)
                 .with_context(|| format!("send a burst of {burst_length} bytes to {address}"))?;
