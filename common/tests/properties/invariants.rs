@@ -1,0 +1,133 @@
+//! A decision, and what must hold of it whatever the packet.
+
+use std::mem::discriminant;
+
+use common::{
+    counters::{Hook, Outcome, Reason},
+    hooks,
+    memory::Memory,
+    tables::Account,
+    verdict::Action,
+};
+use proptest::{prop_assert, prop_assert_eq, test_runner::TestCaseError};
+
+use crate::cluster::{Here, memory};
+
+/// Runs a packet on a hook of the first pod, of the uplink or of the gateway device.
+pub fn decide(hook: Hook, here: &Here, bytes: &[u8]) -> Result<(Memory, Action), TestCaseError> {
+    let ifindex = match hook {
+        Hook::FromPod | Hook::ToPod => 100 * u32::from(here.node) + 10,
+        Hook::FromUplink => 5,
+        Hook::FromHost => 7,
+    };
+    let mut memory = memory(here, ifindex, bytes);
+    let action = match hook {
+        Hook::FromPod => hooks::from_pod(&mut memory),
+        Hook::ToPod => hooks::to_pod(&mut memory),
+        Hook::FromUplink => hooks::from_uplink(&mut memory),
+        Hook::FromHost => hooks::from_host(&mut memory),
+    };
+    hold(hook, &memory, action, bytes)?;
+    Ok((memory, action))
+}
+
+fn hold(hook: Hook, memory: &Memory, action: Action, bytes: &[u8]) -> Result<(), TestCaseError> {
+    let name = hook.name();
+    let (generated, counted): (Vec<_>, Vec<_>) =
+        memory.counts.iter().partition(|(reason, _)| reason.outcome() == Outcome::Generated);
+    prop_assert_eq!(counted.len(), 1, "{} counted {:?}", name, memory.counts);
+    let (reason, length) = counted[0];
+    prop_assert_eq!(length, bytes.len(), "{} counted other bytes than it received", name);
+    prop_assert!(generated.len() <= 1, "{} generated {:?}", name, generated);
+
+    let told = generated.iter().any(|(reason, _)| *reason == Reason::IcmpError);
+    match reason.outcome() {
+        Outcome::Dropped => prop_assert!(
+            told || action == Action::Drop,
+            "{} dropped as {}: {:?}",
+            name,
+            reason.name(),
+            action
+        ),
+        _ => prop_assert!(action != Action::Drop && !told, "{} as {}: {:?}", name, reason.name(), action),
+    }
+    if reason == Reason::Foreign {
+        prop_assert_eq!(action, Action::Continue);
+        prop_assert_eq!(&memory.bytes, bytes, "{} changed a foreign packet", name);
+    }
+    if action == Action::Drop {
+        // One who is dropped is never accounted as delivered.
+        let delivered = memory.accounts.iter().any(|(account, _)| matches!(account, Account::PodRx(_)));
+        prop_assert!(!delivered, "{} dropped what it delivered", name);
+    }
+    prop_assert_eq!(
+        reason == Reason::HelperFailed || reason == Reason::NoUnderlayRoute,
+        !memory.failures.is_empty()
+    );
+
+    for (index, (account, _)) in memory.accounts.iter().enumerate() {
+        let again =
+            memory.accounts[..index].iter().any(|(other, _)| discriminant(other) == discriminant(account));
+        prop_assert!(!again, "{} accounted twice: {:?}", name, memory.accounts);
+    }
+    Ok(())
+}
+
+/// The frame after some hops of its IP packet.
+pub fn hops_taken(frame: &[u8], hops: u8) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    if frame[12] == 8 {
+        frame[14 + 8] -= hops;
+        let end = 14 + 4 * usize::from(frame[14] & 15);
+        frame[24..26].fill(0);
+        let checksum = checksum(&[&frame[14..end]]);
+        frame[24..26].copy_from_slice(&checksum);
+    } else {
+        frame[14 + 7] -= hops;
+    }
+    frame
+}
+
+/// The internet checksum over parts of even length (the last may be odd), straight from RFC 1071.
+pub fn checksum(parts: &[&[u8]]) -> [u8; 2] {
+    let mut sum = 0_u64;
+    for part in parts {
+        for pair in part.chunks(2) {
+            sum += u64::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
+        }
+    }
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    (!u16::try_from(sum).unwrap_or(0)).to_be_bytes()
+}
+
+/// Whether every checksum in the frame holds: of IPv4 headers, ICMP messages, and those of a frame in a tunnel.
+pub fn checksums_hold(frame: &[u8]) -> bool {
+    let packet = &frame[14..];
+    match [frame[12], frame[13]] {
+        [8, 0] => {
+            let header = 4 * usize::from(packet[0] & 15);
+            let total = usize::from(u16::from_be_bytes([packet[2], packet[3]]));
+            let payload = &packet[header..total];
+            let fragment = u16::from_be_bytes([packet[6], packet[7]]) & 0x3fff != 0;
+            checksum(&[&packet[..header]]) == [0; 2] && upper_holds(packet[9], payload, fragment, &[])
+        }
+        [0x86, 0xdd] => {
+            let length = usize::from(u16::from_be_bytes([packet[4], packet[5]]));
+            let payload = &packet[40..40 + length];
+            let pseudo = [&packet[8..40], &[0, 0, packet[4], packet[5], 0, 0, 0, packet[6]]].concat();
+            upper_holds(packet[6], payload, false, &pseudo)
+        }
+        _ => true,
+    }
+}
+
+fn upper_holds(protocol: u8, payload: &[u8], fragment: bool, pseudo: &[u8]) -> bool {
+    match protocol {
+        _ if fragment => true,
+        1 | 58 => checksum(&[pseudo, payload]) == [0; 2],
+        17 if payload[2..4] == 8472_u16.to_be_bytes() && payload.len() > 16 => checksums_hold(&payload[16..]),
+        _ => true,
+    }
+}
