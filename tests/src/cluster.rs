@@ -154,6 +154,7 @@ impl Cluster {
     /// Makes the node's namespace and its uplink.
     fn connect(&mut self, plan: &Plan, spec: &Spec) -> Result<Netns> {
         let netns = netns(plan, &format!("worker-{}", spec.number))?;
+        wire::without_dad(&netns)?;
         if plan.family == Family::V4 && !plan.dual_stack {
             wire::without_ipv6(&netns)?;
         }
