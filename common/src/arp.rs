@@ -5,8 +5,9 @@ use network_types::arp::ArpHdr;
 use crate::{
     counters::Reason,
     packet::Packet,
+    settle::{act, drop},
     tables::Dataplane,
-    verdict::{Action, act, drop},
+    verdict::Action,
     wire::{ETH_LEN, Eth, ether_type},
 };
 

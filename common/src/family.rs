@@ -8,9 +8,10 @@ use bytemuck::Pod;
 pub use self::{v4::V4, v6::V6};
 use crate::{
     counters::Reason,
-    flow, icmp,
+    flow,
     node::Node,
     packet::Packet,
+    verdict::Trouble,
     wire::{Ports, Wire, protocol},
 };
 
@@ -48,7 +49,7 @@ pub trait Family: Copy + Sized + 'static {
     fn write(header: &mut Self::Header, fields: &Fields<Self>);
 
     /// Type and code of an ICMP error, and the four bytes after its checksum.
-    fn icmp(error: icmp::Error) -> (u8, u8, [u8; 4]);
+    fn icmp(trouble: Trouble) -> (u8, u8, [u8; 4]);
 
     /// What an ICMP message of that length between two addresses starts its checksum with.
     fn icmp_seed(from: Self::Addr, to: Self::Addr, length: usize) -> u32;

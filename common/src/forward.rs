@@ -7,11 +7,11 @@ use crate::{
     family::{Family, Ip, V4, V6},
     flow,
     hops::{self, Way},
-    icmp,
     maps::{Endpoint, Route, route_kind},
     packet::Packet,
+    settle::{act, drop},
     tables::{Account, Dataplane, Neighbour, Tables, Underlay},
-    verdict::{Action, Refusal, act, drop},
+    verdict::{Action, Refusal, Trouble},
     vxlan,
     wire::{ETH_LEN, Eth, Mac, protocol},
 };
@@ -64,7 +64,7 @@ where
         if ip.may_fragment && origin == Origin::Pod {
             return Ok(to_host(packet, Reason::ToFragment));
         }
-        return Err(Refusal::Answer(Reason::TooBig, icmp::Error::TooBig { mtu: route.mtu }));
+        return Err(Refusal::Answer(Reason::TooBig, Trouble::TooBig { mtu: route.mtu }));
     }
     let flow = ip.flow(packet);
     if origin == Origin::Pod {
@@ -80,17 +80,17 @@ where
 }
 
 /// A packet, an IP packet behind an Ethernet header, on its way to a peer.
-pub struct Departure {
+struct Departure {
     /// The way.
-    pub route: &'static Route,
+    route: &'static Route,
     /// Hash of its flow.
-    pub flow: u32,
+    flow: u32,
     /// EtherType of the packet, network byte order.
-    pub ether_type: [u8; 2],
+    ether_type: [u8; 2],
     /// Its type of service.
-    pub tos: u8,
+    tos: u8,
     /// What it is counted as once it is off.
-    pub reason: Reason,
+    reason: Reason,
 }
 
 /// Sends a packet off.
@@ -132,7 +132,7 @@ where
     let way = hops::find(packet, &query, route.peer, &route.underlay, departure.flow)?;
     let len = packet.len();
     if overlay {
-        vxlan::encapsulate(packet, &query, departure)?;
+        vxlan::encapsulate(packet, &query, &route.vtep_mac, departure.ether_type)?;
     }
     packet.account(Account::PeerTx(route.peer), len);
     Ok(leave(packet, departure, &way))

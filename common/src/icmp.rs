@@ -9,22 +9,9 @@ use crate::{
     maps::Budget,
     packet::Packet,
     tables::Dataplane,
+    verdict::Trouble,
     wire::{ETH_LEN, Eth, Mac},
 };
-
-/// What went wrong, for the source to know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Error {
-    /// Larger than the path takes.
-    TooBig {
-        /// What it takes, in bytes from the IP header on.
-        mtu: u32,
-    },
-    /// Nobody has that address.
-    HostUnreachable,
-    /// No hop left.
-    TimeExceeded,
-}
 
 /// How much of the offending packet is quoted: any IP header with options or extensions, and the whole TCP header, by
 /// which the source finds the socket (RFC 1812, section 4.3.2.3, and RFC 4443, section 2.4, allow more; a longer quote
@@ -80,7 +67,7 @@ pub fn answer<F: Family, D: Dataplane>(
     packet: &mut D,
     ip: &mut Ip<F>,
     from: &F::Addr,
-    error: Error,
+    trouble: Trouble,
 ) -> Answer {
     if !may_answer(packet, ip) || !packet.budget().is_some_and(|(budget, now)| budget.take(now)) {
         packet.count(Reason::IcmpWithheld, 0);
@@ -91,7 +78,7 @@ pub fn answer<F: Family, D: Dataplane>(
         packet.failed(failure);
         return Answer::Failed;
     }
-    write(packet, ip, from, quoted, error);
+    write(packet, ip, from, quoted, trouble);
     *ip = Ip {
         src: *from,
         dst: ip.src,
@@ -118,8 +105,8 @@ fn may_answer<F: Family, P: Packet>(packet: &P, ip: &Ip<F>) -> bool {
 
 /// Writes the headers before the quote.
 #[inline(always)]
-fn write<F: Family, P: Packet>(packet: &mut P, ip: &Ip<F>, from: &F::Addr, quoted: usize, error: Error) {
-    let (icmp_type, code, data) = F::icmp(error);
+fn write<F: Family, P: Packet>(packet: &mut P, ip: &Ip<F>, from: &F::Addr, quoted: usize, trouble: Trouble) {
+    let (icmp_type, code, data) = F::icmp(trouble);
     let len = ICMP_LEN + quoted;
     let body = ETH_LEN + F::HEADER_LEN + ICMP_LEN;
     let sum = F::icmp_seed(*from, ip.src, len)

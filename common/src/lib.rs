@@ -15,7 +15,8 @@
 //! | [`vxlan`] | the tunnel headers, written and checked |
 //! | [`icmp`], [`arp`], [`ndp`] | the answers that the node gives itself |
 //! | [`family`] | what differs between IPv4 and IPv6; everything else is one path |
-//! | [`packet`], [`tables`], [`verdict`] | the seams to the kernel |
+//! | [`verdict`], [`settle`] | what a decision comes to, and how it is carried out and counted |
+//! | [`packet`], [`tables`] | the seams to the kernel |
 //! | [`maps`], [`node`], [`counters`] | the layouts that user space shares |
 //! | [`wire`], [`linear`], [`checksum`], [`flow`] | headers, where they lie, sums and hashes |
 
@@ -39,6 +40,7 @@ pub mod maps;
 pub mod ndp;
 pub mod node;
 pub mod packet;
+pub mod settle;
 pub mod tables;
 pub mod verdict;
 pub mod vxlan;

@@ -7,8 +7,9 @@ use crate::{
     counters::Reason,
     family::{Family, Fields, Ip, V6},
     packet::Failed,
+    settle::{act, drop},
     tables::Dataplane,
-    verdict::{Action, act, drop},
+    verdict::Action,
     wire::{ETH_LEN, Eth, Mac, Wire, load16, protocol},
 };
 

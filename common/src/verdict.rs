@@ -1,6 +1,6 @@
 //! What a decision comes to.
 
-use crate::{counters::Reason, icmp, packet::Failed, tables::Dataplane};
+use crate::{counters::Reason, packet::Failed};
 
 /// What the hook does with the packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,20 +39,18 @@ pub enum Action {
     },
 }
 
-/// Counts the packet, once, under its reason, and carries out the action: the last thing that is done with it.
-///
-/// Where it is decided, not in one place at the end: what an action has to know would be carried there on the stack.
-#[inline(always)]
-pub fn act<D: Dataplane>(packet: &mut D, reason: Reason, action: Action) -> D::Done {
-    let received = packet.received();
-    packet.count(reason, received);
-    packet.act(action)
-}
-
-/// Discards the packet.
-#[inline(always)]
-pub fn drop<D: Dataplane>(packet: &mut D, reason: Reason) -> D::Done {
-    act(packet, reason, Action::Drop)
+/// What went wrong, for the source to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// Larger than the path takes.
+    TooBig {
+        /// What it takes, in bytes from the IP header on.
+        mtu: u32,
+    },
+    /// Nobody has that address.
+    HostUnreachable,
+    /// No hop left.
+    TimeExceeded,
 }
 
 /// Why a packet does not go on.
@@ -61,7 +59,7 @@ pub enum Refusal {
     /// Discarded silently.
     Drop(Reason),
     /// Discarded, and the source is told.
-    Answer(Reason, icmp::Error),
+    Answer(Reason, Trouble),
     /// A helper refused.
     Failed(Failed),
 }
@@ -70,8 +68,8 @@ impl From<Reason> for Refusal {
     #[inline(always)]
     fn from(reason: Reason) -> Self {
         match reason {
-            Reason::TtlExceeded => Self::Answer(reason, icmp::Error::TimeExceeded),
-            Reason::NoSuchPod => Self::Answer(reason, icmp::Error::HostUnreachable),
+            Reason::TtlExceeded => Self::Answer(reason, Trouble::TimeExceeded),
+            Reason::NoSuchPod => Self::Answer(reason, Trouble::HostUnreachable),
             _ => Self::Drop(reason),
         }
     }
@@ -81,19 +79,5 @@ impl From<Failed> for Refusal {
     #[inline(always)]
     fn from(failure: Failed) -> Self {
         Self::Failed(failure)
-    }
-}
-
-impl Refusal {
-    /// Discards the packet without telling anybody.
-    #[inline(always)]
-    pub fn discard<D: Dataplane>(self, packet: &mut D) -> D::Done {
-        match self {
-            Self::Drop(reason) | Self::Answer(reason, _) => drop(packet, reason),
-            Self::Failed(failure) => {
-                packet.failed(failure);
-                drop(packet, Reason::HelperFailed)
-            }
-        }
     }
 }

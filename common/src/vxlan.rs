@@ -5,7 +5,6 @@ use network_types::udp::UdpHdr;
 use crate::{
     counters::Reason,
     family::{Family, Fields, Fragment, Ip},
-    forward::Departure,
     node::Node,
     tables::{Dataplane, Tables, Underlay},
     wire::{ETH_LEN, Eth, Mac, Wire, protocol},
@@ -67,7 +66,7 @@ pub const fn room<O: Family>() -> usize {
     size_of::<Tunnel<O::Header>>() - ETH_LEN
 }
 
-/// Puts the packet, which starts with an Ethernet header, into VXLAN to the route's peer.
+/// Puts the packet, an IP packet of that EtherType behind an Ethernet header, into VXLAN to the VTEP with that MAC.
 ///
 /// The type of service is copied outward whole: DSCP for the underlay's queues, ECN as RFC 6040, section 4.1, normal mode.
 ///
@@ -78,7 +77,12 @@ pub const fn room<O: Family>() -> usize {
 ///
 /// A helper's refusal, which is counted.
 #[inline(always)]
-pub fn encapsulate<O, D>(packet: &mut D, way: &Underlay<O>, departure: &Departure) -> Result<(), Reason>
+pub fn encapsulate<O, D>(
+    packet: &mut D,
+    way: &Underlay<O>,
+    vtep_mac: &[u8; 6],
+    ether_type: [u8; 2],
+) -> Result<(), Reason>
 where
     O: Family,
     D: Dataplane,
@@ -107,9 +111,9 @@ where
     tunnel.udp.check = [0; 2];
     tunnel.vxlan.flags = VNI_VALID;
     tunnel.vxlan.vni = vni(node);
-    Mac::load(&departure.route.vtep_mac).store(&mut inner.dst);
+    Mac::load(vtep_mac).store(&mut inner.dst);
     Mac::load(&node.mac).store(&mut inner.src);
-    inner.ether_type = departure.ether_type;
+    inner.ether_type = ether_type;
     Ok(())
 }
 

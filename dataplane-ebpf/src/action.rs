@@ -8,12 +8,12 @@ use aya_ebpf::{
 };
 use common::verdict::Action;
 
-use crate::{
-    maps::node,
-    skb::Skb,
-    stack::zero,
-    tables::{AF_INET, AF_INET6},
-};
+use crate::{maps::node, skb::Skb, stack::zero};
+
+/// Address families as the kernel numbers them.
+pub const AF_INET: u8 = 2;
+/// See [`AF_INET`].
+pub const AF_INET6: u8 = 10;
 
 /// `PACKET_HOST` of `linux/if_packet.h`: addressed to the device that received it.
 const PACKET_HOST: u32 = 0;

@@ -19,7 +19,8 @@ use common::{
 };
 
 use crate::{
-    action, lpm,
+    action::{self, AF_INET, AF_INET6},
+    lpm,
     maps::{
         COUNTERS, HELPER_ERRORS, HOPS, ICMP_BUDGET, PEER_TRAFFIC, POD_TRAFFIC, PODS4, PODS6, ROUTES4,
         ROUTES6, SOURCES4, SOURCES6, VTEPS4, VTEPS6, node,
@@ -28,11 +29,6 @@ use crate::{
     skb::Skb,
     stack::zero,
 };
-
-/// Address families as the kernel numbers them.
-pub const AF_INET: u8 = 2;
-/// See [`AF_INET`].
-pub const AF_INET6: u8 = 10;
 
 /// The kernel's routing found the way and the neighbour's MAC.
 const FOUND: i32 = BPF_FIB_LKUP_RET_SUCCESS as i32;

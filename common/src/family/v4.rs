@@ -6,9 +6,9 @@ use super::{Family, Fields, Fragment, Ip};
 use crate::{
     checksum,
     counters::Reason,
-    icmp::Error,
     node::Node,
     packet::Packet,
+    verdict::Trouble,
     wire::{ether_type, protocol},
 };
 
@@ -111,15 +111,15 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn icmp(error: Error) -> (u8, u8, [u8; 4]) {
-        match error {
+    fn icmp(trouble: Trouble) -> (u8, u8, [u8; 4]) {
+        match trouble {
             // RFC 1191, section 4: the next hop's MTU is in the low half.
-            Error::TooBig { mtu } => {
+            Trouble::TooBig { mtu } => {
                 let [_, _, high, low] = mtu.to_be_bytes();
                 (3, 4, [0, 0, high, low])
             }
-            Error::HostUnreachable => (3, 1, [0; 4]),
-            Error::TimeExceeded => (11, 0, [0; 4]),
+            Trouble::HostUnreachable => (3, 1, [0; 4]),
+            Trouble::TimeExceeded => (11, 0, [0; 4]),
         }
     }
 

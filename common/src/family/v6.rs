@@ -6,9 +6,9 @@ use super::{Family, Fields, Fragment, Ip};
 use crate::{
     checksum,
     counters::Reason,
-    icmp::Error,
     node::Node,
     packet::Packet,
+    verdict::Trouble,
     wire::{Extension, ether_type, load16, protocol, store16},
 };
 
@@ -103,12 +103,12 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn icmp(error: Error) -> (u8, u8, [u8; 4]) {
-        match error {
-            Error::TooBig { mtu } => (2, 0, mtu.to_be_bytes()),
+    fn icmp(trouble: Trouble) -> (u8, u8, [u8; 4]) {
+        match trouble {
+            Trouble::TooBig { mtu } => (2, 0, mtu.to_be_bytes()),
             // Address unreachable (RFC 4443, section 3.1).
-            Error::HostUnreachable => (1, 3, [0; 4]),
-            Error::TimeExceeded => (3, 0, [0; 4]),
+            Trouble::HostUnreachable => (1, 3, [0; 4]),
+            Trouble::TimeExceeded => (3, 0, [0; 4]),
         }
     }
 

@@ -6,8 +6,9 @@ use crate::{
     forward::{self, Origin},
     icmp::{self, Answer},
     maps::route_kind,
+    settle::{act, drop},
     tables::{Dataplane, Tables},
-    verdict::{Action, Refusal, act, drop},
+    verdict::{Action, Refusal},
     wire::{ETH_LEN, Eth, ether_type},
 };
 
@@ -38,12 +39,12 @@ where
         Ok(verdict) => return verdict,
         Err(refusal) => refusal,
     };
-    let Refusal::Answer(reason, error) = refusal else {
+    let Refusal::Answer(reason, trouble) = refusal else {
         return refusal.discard(packet);
     };
     // Not from the gateway: its address is the node's own, and a stack takes no packet from itself off a device.
     let unreachable = ip.dst;
-    match icmp::answer(packet, ip, &unreachable, error) {
+    match icmp::answer(packet, ip, &unreachable, trouble) {
         Answer::Ready => act(packet, reason, Action::Host),
         Answer::Withheld => drop(packet, reason),
         Answer::Failed => drop(packet, Reason::HelperFailed),

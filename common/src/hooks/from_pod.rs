@@ -8,8 +8,9 @@ use crate::{
     icmp::{self, Answer},
     maps::route_kind,
     ndp,
+    settle::{act, drop},
     tables::{Account, Dataplane, Tables},
-    verdict::{Action, Refusal, act, drop},
+    verdict::{Action, Refusal},
     wire::{ETH_LEN, Eth, ether_type},
 };
 
@@ -48,11 +49,11 @@ where
         Ok(verdict) => return verdict,
         Err(refusal) => refusal,
     };
-    let Refusal::Answer(reason, error) = refusal else {
+    let Refusal::Answer(reason, trouble) = refusal else {
         return refusal.discard(packet);
     };
     let gateway = F::gateway(packet.node());
-    match icmp::answer(packet, ip, &gateway, error) {
+    match icmp::answer(packet, ip, &gateway, trouble) {
         Answer::Ready => {
             let ifindex = packet.ifindex();
             act(packet, reason, Action::Pod { ifindex })

@@ -7,8 +7,9 @@ use crate::{
     icmp::{self, Answer},
     maps::route_kind,
     node::feature,
+    settle::{act, drop},
     tables::{Account, Dataplane, Tables},
-    verdict::{Action, Refusal, act, drop},
+    verdict::{Action, Refusal, Trouble},
     vxlan,
     wire::{ETH_LEN, Eth, ether_type},
 };
@@ -110,10 +111,10 @@ where
         Ok(verdict) => return verdict,
         Err(refusal) => refusal,
     };
-    let Refusal::Answer(reason, error) = refusal else {
+    let Refusal::Answer(reason, trouble) = refusal else {
         return refusal.discard(packet);
     };
-    match tell(packet, ip, tunnel, reason, error) {
+    match tell(packet, ip, tunnel, reason, trouble) {
         Ok(done) => done,
         Err(refusal) => refusal.discard(packet),
     }
@@ -166,7 +167,7 @@ fn tell<F, D>(
     ip: &mut Ip<F>,
     tunnel: &Tunnel,
     reason: Reason,
-    error: icmp::Error,
+    trouble: Trouble,
 ) -> Result<D::Done, Refusal>
 where
     F: Family,
@@ -176,7 +177,7 @@ where
     ip.payload -= tunnel.room;
     let gateway = F::gateway(packet.node());
     // From here on `ip` is what the error says of itself.
-    match icmp::answer(packet, ip, &gateway, error) {
+    match icmp::answer(packet, ip, &gateway, trouble) {
         Answer::Ready => {}
         Answer::Withheld => return Err(Refusal::Drop(reason)),
         Answer::Failed => return Err(Reason::HelperFailed.into()),

@@ -4,8 +4,9 @@ use crate::{
     counters::Reason,
     family::{Family, V4, V6},
     forward,
+    settle::{act, drop},
     tables::{Dataplane, Tables},
-    verdict::{Action, act, drop},
+    verdict::Action,
     wire::{ETH_LEN, Eth, ether_type},
 };
 
