@@ -217,6 +217,9 @@ fn a_gso_packet_is_measured_by_its_segments_and_a_refusal_is_counted() -> Result
             outcome.is_dropped(Reason::HelperFailed)?;
             let failures: Vec<_> = outcome.seen.failures.into_iter().collect();
             ensure!(failures == [(format!("bpf_skb_adjust_room answered {REFUSED}"), 1)], "{failures:?}");
+
+            let input = Input { gso_size: size + 1, refused: None, ..input };
+            node.run(&input)?.went(Reason::TooBig, Action::Pod { ifindex: here.ifindex })?;
         }
         Ok(())
     })

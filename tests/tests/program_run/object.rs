@@ -90,6 +90,7 @@ fn a_dump_of_a_map_names_its_fields() -> Result<()> {
             (name::VTEPS4, &["peer"]),
             (name::VTEPS6, &["peer"]),
             (name::ICMP_BUDGET, &["updated_ns", "tokens"]),
+            (name::HOPS, &["underlay", "until", "ifindex", "dst", "src"]),
         ] {
             let id = map_id(node.ebpf(), map)?;
             let dump = command::run(&["bpftool", "-j", "map", "dump", "id", &id.to_string()])?;
