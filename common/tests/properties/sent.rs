@@ -91,7 +91,8 @@ pub fn sent() -> impl Strategy<Value = Sent> {
             Place::Group,
         ])
     };
-    let from = prop_oneof![6 => Just(Place::Pod), 3 => Just(Place::PeerPod), 2 => place()];
+    let from =
+        prop_oneof![6 => Just(Place::Pod), 3 => Just(Place::PeerPod), 2 => place(), 1 => Just(Place::Group)];
     let ttl = prop_oneof![Just(0), Just(1), Just(2), 3_u8..];
     let length = prop_oneof![8 => 20_usize..200, 1 => 1350_usize..1600];
     let upper = (
