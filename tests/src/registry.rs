@@ -142,12 +142,6 @@ fn clean_directory(directory: &Path) -> Result<Vec<String>> {
     Ok(removed)
 }
 
-/// Whether some other process keeps namespaces up on purpose.
-#[must_use]
-pub fn something_kept() -> bool {
-    names(Path::new(ROOT)).iter().any(|pid| Path::new(ROOT).join(pid).join(KEEP).exists())
-}
-
 /// Takes away all that a Podlane node has outside its namespace.
 pub fn remove_node(name: &str) {
     for path in [format!("/sys/fs/bpf/podlane/{name}"), format!("/run/podlane/{name}")] {

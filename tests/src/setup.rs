@@ -1,9 +1,7 @@
 //! What every suite does first: find out whether it can run here, and clean up after runs that were killed.
 
 use std::{
-    fs,
     io::{self, Write as _},
-    path::Path,
     sync::OnceLock,
 };
 
@@ -45,14 +43,6 @@ fn can_run() -> Result<(), String> {
 pub fn checksum_complaints() -> Vec<String> {
     let log = command::run(&["dmesg"]).unwrap_or_default();
     log.lines().filter(|line| line.contains("hw csum failure")).map(str::to_owned).collect()
-}
-
-/// Whether bpffs is mounted where pins go.
-#[must_use]
-pub fn has_bpffs() -> bool {
-    fs::read_to_string("/proc/mounts")
-        .is_ok_and(|mounts| mounts.lines().any(|line| line.contains(" /sys/fs/bpf bpf ")))
-        && Path::new("/sys/fs/bpf").is_dir()
 }
 
 /// Says that a test is skipped, past libtest, which swallows what passing tests print.

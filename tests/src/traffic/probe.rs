@@ -53,14 +53,6 @@ impl Probe {
         )
     }
 
-    /// Sets "don't fragment" and sends whatever the device takes, whatever the path MTU is known to be.
-    pub fn ignore_mtu(&self) -> Result<()> {
-        self.set(
-            (libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE),
-            (libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE),
-        )
-    }
-
     /// Sets the time to live or hop limit.
     pub fn set_ttl(&self, ttl: u8) -> Result<()> {
         self.set((libc::IP_TTL, ttl.into()), (libc::IPV6_UNICAST_HOPS, ttl.into()))
