@@ -3,7 +3,7 @@
 //! What is pinned outlives the loader; so a start adopts what it finds there, in this order, at every point of which
 //! packets are forwarded and after every point of which another start succeeds:
 //!
-//! 1. [`load`]: load new programs with the pinned maps, or, for a map whose definition has changed, with a new one that
+//! 1. `load`: load new programs with the pinned maps, or, for a map whose definition has changed, with a new one that
 //!    is pinned beside it;
 //! 2. the caller fills the maps, through [`Programs::tables`];
 //! 3. [`Programs::ensure_attached`]: every link that is there gets its program replaced, which the kernel does between

@@ -3,9 +3,11 @@
 use std::{
     io::{self, Write as _},
     sync::OnceLock,
+    thread,
 };
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
+use nix::sys::signal::{SigSet, Signal};
 
 use crate::{command, loader, registry};
 
@@ -24,6 +26,26 @@ pub fn ready() -> Result<()> {
 pub fn ready_with_loader() -> Result<()> {
     ready()?;
     loader::binary().map(drop)
+}
+
+/// From here on, Ctrl-C and SIGTERM take down what this process has made, and end it. To be called before any other thread
+/// is made.
+pub fn clean_up_when_interrupted() -> Result<()> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGINT);
+    signals.add(Signal::SIGTERM);
+    // Each thread inherits that these wait for the one that asks for them.
+    signals.thread_block().context("block SIGINT and SIGTERM")?;
+    thread::spawn(move || {
+        if let Ok(signal) = signals.wait() {
+            eprintln!("\n{signal}: taking everything down");
+            if let Err(error) = registry::clean_own() {
+                eprintln!("error: {error:#}");
+            }
+            std::process::exit(130);
+        }
+    });
+    Ok(())
 }
 
 fn can_run() -> Result<(), String> {
