@@ -1,7 +1,7 @@
 //! The way to a peer, remembered.
 //!
 //! The node's routing is the one place that knows it, but asking costs about 150 ns, a quarter of sending a packet off
-//! (`cargo xtask bench`). So each CPU keeps what it was told for a moment, per peer and for [`WAYS`] parts of its flows, as
+//! (`cargo xtask bench`). So each CPU keeps what it was told for a moment, per peer and for `WAYS` parts of its flows, as
 //! equal-cost paths are chosen per flow.
 
 use crate::{
