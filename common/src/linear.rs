@@ -47,7 +47,8 @@ fn end_of_ip<P: Packet>(packet: &P, offset: usize) -> Option<(usize, u8)> {
         }
         ether_type::IPV6 => {
             let header = packet.at::<[u8; 40]>(start)?;
-            let plain = matches!(header[6], protocol::TCP | protocol::UDP | protocol::ICMPV6);
+            // Not ICMP: neighbour discovery is looked into further.
+            let plain = matches!(header[6], protocol::TCP | protocol::UDP);
             plain.then_some((start + 40, header[6]))
         }
         _ => None,
@@ -83,6 +84,15 @@ mod tests {
         builder.udp(40000, 8472).write(&mut bytes, &vxlan).unwrap();
         assert_eq!(needed(&Memory::packet(&bytes), true), 50 + 54);
         assert_eq!(needed(&Memory::packet(&bytes), false), 54);
+    }
+
+    /// A neighbour solicitation is looked into further than any other header.
+    #[test]
+    fn icmp_for_ipv6_needs_more() {
+        let mut bytes = Vec::new();
+        let builder = PacketBuilder::ethernet2([1; 6], [2; 6]).ipv6([1; 16], [2; 16], 255);
+        builder.icmpv6_echo_request(1, 2).write(&mut bytes, &[0; 1000]).unwrap();
+        assert_eq!(needed(&Memory::packet(&bytes), false), UNUSUAL);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use network_types::{icmp::Icmpv6Hdr, ip::Ipv6Hdr};
 use crate::{
     checksum,
     counters::Reason,
-    family::{Family, Fields, Ip, V6},
+    family::{Family, Fields, Fragment, Ip, V6},
     packet::Failed,
     settle::{act, drop},
     tables::Dataplane,
@@ -51,7 +51,8 @@ unsafe impl Wire for Solicitation {}
 /// If the packet is neighbour discovery, what becomes of it; these are between neighbours, so no source check applies.
 #[inline(always)]
 pub fn answer<D: Dataplane>(packet: &mut D, ip: &Ip<V6>) -> Option<D::Done> {
-    if ip.protocol != protocol::ICMPV6 {
+    // What a later fragment starts with is payload.
+    if ip.protocol != protocol::ICMPV6 || ip.fragment == Fragment::Later {
         return None;
     }
     let icmp_type = packet.at::<Icmpv6Hdr>(ip.payload)?.type_;
@@ -122,4 +123,49 @@ fn advertise<D: Dataplane>(packet: &mut D, ip: &Ip<V6>) -> Result<(), Failed> {
         Mac::load(&mac).store(&mut eth.src);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{hooks, maps::Endpoint, memory::Memory};
+
+    const HERE: [u8; 16] = [0xfd, 0, 0, 0x10, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2];
+    const THERE: [u8; 16] = [0xfd, 0, 0, 0x10, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3];
+
+    /// A part of a large echo request, behind its fragment header: `word` is the header's offset and flag.
+    fn fragment(word: u16, data: &[u8]) -> Memory {
+        let mut bytes = vec![1; 12];
+        bytes.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 8 + u8::try_from(data.len()).unwrap()]);
+        bytes.extend([protocol::FRAGMENT, 64]);
+        bytes.extend(HERE);
+        bytes.extend(THERE);
+        bytes.extend([protocol::ICMPV6, 0]);
+        bytes.extend(word.to_be_bytes());
+        bytes.extend([0, 0, 0, 7]);
+        bytes.extend(data);
+        let mut packet = Memory::packet(&bytes);
+        for (address, ifindex) in [(HERE, packet.ifindex), (THERE, 2)] {
+            let pod = Endpoint { ifindex, slot: ifindex, mac: [ifindex as u8; 6], reserved: [0; 2] };
+            packet.pods.insert(address.to_vec(), pod);
+        }
+        packet
+    }
+
+    /// PF-4, PF-9: what a later fragment starts with is payload, whatever it looks like.
+    #[test]
+    fn a_later_fragment_is_no_neighbour_discovery() {
+        for first in FIRST..=LAST {
+            let mut packet = fragment(8 << 3, &[first; 32]);
+            assert_eq!(hooks::from_pod(&mut packet), Action::Pod { ifindex: 2 }, "payload of {first}");
+        }
+    }
+
+    /// RFC 6980: neighbour discovery is never fragmented.
+    #[test]
+    fn a_first_fragment_of_neighbour_discovery_is_ignored() {
+        let mut packet = fragment(1, &[SOLICITATION; 32]);
+        assert_eq!(hooks::from_pod(&mut packet), Action::Drop);
+        assert_eq!(packet.counts, [(Reason::NeighbourIgnored, packet.received)]);
+    }
 }
