@@ -105,6 +105,12 @@ reasons! {
     ToOverlay, to_overlay, Forwarded;
     /// Sent to a peer without encapsulation.
     ToDirect, to_direct, Forwarded;
+    /// Sent to a client outside the cluster: the answer of a service.
+    ToClient, to_client, Forwarded;
+    /// Sent outside the cluster under the node's address.
+    Masqueraded, masqueraded, Forwarded;
+    /// An ICMP echo request to a service address, answered.
+    EchoReply, echo_reply, Forwarded;
     /// An ARP request for the gateway, answered.
     ArpReply, arp_reply, Forwarded;
     /// A neighbour solicitation for the gateway, answered.
@@ -147,11 +153,29 @@ reasons! {
     Ecn, ecn, Dropped;
     /// The node has no route to the peer's underlay address.
     NoUnderlayRoute, no_underlay_route, Dropped;
+    /// To a service address, but no service's port or protocol.
+    NoSuchService, no_such_service, Dropped;
+    /// To a service that has no backend.
+    NoBackend, no_backend, Dropped;
+    /// To a service that has no backend on this node, where its traffic policy asks for one.
+    NoLocalBackend, no_local_backend, Dropped;
+    /// From a client that is not in the service's source ranges.
+    SourceRange, source_range, Dropped;
+    /// Of a TCP connection to a backend that is gone.
+    BackendGone, backend_gone, Dropped;
+    /// A later fragment of a packet whose first one has not been seen.
+    FragmentUnknown, fragment_unknown, Dropped;
+    /// A new connection for which the connection table has no room.
+    ConntrackFull, conntrack_full, Dropped;
+    /// A new connection for which no source port is free.
+    PortsExhausted, ports_exhausted, Dropped;
     /// A kernel helper refused; `helper_errors` says which and why.
     HelperFailed, helper_failed, Dropped;
 
     /// An ICMP error sent to the source of a packet that was dropped.
     IcmpError, icmp_error, Generated;
+    /// A TCP reset sent to the source of a packet that was dropped.
+    TcpReset, tcp_reset, Generated;
     /// An ICMP error that was due but not sent: the allowance was used up, or the packet was an error or a fragment.
     IcmpWithheld, icmp_withheld, Generated;
 }

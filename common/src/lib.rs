@@ -35,6 +35,7 @@ pub mod forward;
 pub mod hooks;
 pub mod hops;
 pub mod icmp;
+pub mod interest;
 pub mod linear;
 pub mod maps;
 pub mod ndp;

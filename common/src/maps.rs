@@ -4,14 +4,41 @@
 //! has implicit padding: the kernel compares keys byte by byte, and a value is copied out to user space whole.
 //! `docs/maps.md` lists the maps themselves.
 
+pub mod connection;
+pub mod service;
+
 use bytemuck::{Pod, Zeroable};
+
+pub use self::{
+    connection::{Connection, FragmentKey, FragmentPorts, Staged, Tuple, connection_flag},
+    service::{
+        Affinity, Backend, Client, Frontend, FrontendKey, Selection, Service, SourceRange, backend_flag,
+        backend_state, service_flag,
+    },
+};
 
 /// Names under which the maps are pinned and shown by `bpftool map`; at most 15 characters, the kernel's limit.
 pub mod name {
+    /// LRU hash, [`Client`](super::Client) to [`Affinity`](super::Affinity).
+    pub const AFFINITY: &str = "affinity";
+    /// Array, shared memory: index to [`Backend`](super::Backend).
+    pub const BACKENDS: &str = "backends";
+    /// Hash, IPv4 [`Tuple`](super::Tuple) to [`Connection`](super::Connection).
+    pub const CONNTRACK4: &str = "conntrack4";
+    /// Hash, IPv6 [`Tuple`](super::Tuple) to [`Connection`](super::Connection).
+    pub const CONNTRACK6: &str = "conntrack6";
     /// Per-CPU array, [`Hook`](crate::counters::Hook) to [`HookCounters`](crate::counters::HookCounters).
     pub const COUNTERS: &str = "counters";
     /// Per-CPU hash, [`HelperError`](super::HelperError) to a `u64` count.
     pub const ERRORS: &str = "helper_errors";
+    /// LRU hash, [`FragmentKey`](super::FragmentKey) to [`FragmentPorts`](super::FragmentPorts).
+    pub const FRAGMENTS: &str = "fragments";
+    /// Hash, [`FrontendKey`](super::FrontendKey) to [`Frontend`](super::Frontend).
+    pub const FRONTENDS: &str = "frontends";
+    /// Array, shared memory: words of the [`interest`](crate::interest) filter.
+    pub const INTEREST: &str = "interest";
+    /// Array, shared memory: the services' [`Selection`](super::Selection)s, indices into `backends`.
+    pub const MAGLEV: &str = "maglev";
     /// Per-CPU array, one [`Budget`](super::Budget): what is left of this CPU's allowance of ICMP errors.
     pub const ICMP_BUDGET: &str = "icmp_budget";
     /// Per-CPU array, a part of a peer's flows (see [`hops`](crate::hops)) to [`Hop`](super::Hop).
@@ -28,29 +55,49 @@ pub mod name {
     pub const ROUTES4: &str = "routes4";
     /// Longest-prefix match, IPv6 destination to [`Route`](super::Route).
     pub const ROUTES6: &str = "routes6";
+    /// Array, shared memory: index to [`Service`](super::Service).
+    pub const SERVICES: &str = "services";
+    /// Longest-prefix match, [`SourceRange`](super::SourceRange) to a `u32` that says nothing.
+    pub const SOURCE_RANGES: &str = "source_ranges";
     /// Longest-prefix match, [`Source`](super::Source) with an IPv4 prefix that the pod may send from, to [`Allowed`](super::Allowed).
     pub const SOURCES4: &str = "sources4";
     /// As [`SOURCES4`], for IPv6.
     pub const SOURCES6: &str = "sources6";
+    /// Per-CPU array, one IPv4 [`Staged`](super::Staged).
+    pub const STAGED4: &str = "staged4";
+    /// Per-CPU array, one IPv6 [`Staged`](super::Staged).
+    pub const STAGED6: &str = "staged6";
     /// Hash, underlay IPv4 address of a peer to [`Vtep`](super::Vtep).
     pub const VTEPS4: &str = "vteps4";
     /// Hash, underlay IPv6 address of a peer to [`Vtep`](super::Vtep).
     pub const VTEPS6: &str = "vteps6";
 
     /// Every map, in the order in which they are shown.
-    pub const ALL: [&str; 14] = [
+    pub const ALL: [&str; 26] = [
+        AFFINITY,
+        BACKENDS,
+        CONNTRACK4,
+        CONNTRACK6,
         COUNTERS,
         ERRORS,
+        FRAGMENTS,
+        FRONTENDS,
         HOPS,
         ICMP_BUDGET,
+        INTEREST,
+        MAGLEV,
         POD_TRAFFIC,
         PEER_TRAFFIC,
         PODS4,
         PODS6,
         ROUTES4,
         ROUTES6,
+        SERVICES,
         SOURCES4,
         SOURCES6,
+        SOURCE_RANGES,
+        STAGED4,
+        STAGED6,
         VTEPS4,
         VTEPS6,
     ];
@@ -66,6 +113,22 @@ pub mod capacity {
     pub const ROUTES: u32 = 32768;
     /// Prefixes, over all pods, that a pod may send from besides its own addresses.
     pub const SOURCES: u32 = 1024;
+    /// Addresses and ports at which services are called, and their addresses as such.
+    pub const FRONTENDS: u32 = 65536;
+    /// Service ports, one per family and kind of frontend.
+    pub const SERVICES: u32 = 32768;
+    /// Endpoints of service ports.
+    pub const BACKENDS: u32 = 131_072;
+    /// Elements of `maglev`, over all services: a service has one if it has one backend, else 251 to 65,521 by their number.
+    pub const MAGLEV: u32 = 1_048_576;
+    /// Prefixes of clients, over all services.
+    pub const SOURCE_RANGES: u32 = 8192;
+    /// Entries per family; a connection has two.
+    pub const CONNTRACK: u32 = 262_144;
+    /// Clients that keep their backend.
+    pub const AFFINITY: u32 = 65536;
+    /// Cut packets whose ports are known.
+    pub const FRAGMENTS: u32 = 8192;
     /// Ways to peers that one CPU remembers: a power of two.
     pub const HOPS: u32 = 4096;
     /// Distinct (hook, helper, errno) that have failed.
@@ -118,6 +181,10 @@ pub mod route_kind {
     pub const DIRECT: u8 = 4;
     /// A peer's own address, reached as plain routed packets: what comes from it may be the underlay's own traffic.
     pub const DIRECT_NODE: u8 = 5;
+    /// Outside, and not to be masqueraded: goes up the node's stack with the pod's address.
+    pub const OUTSIDE: u8 = 6;
+    /// Service addresses: one that no service has is nobody's.
+    pub const SERVICE: u8 = 7;
 }
 
 impl Route {

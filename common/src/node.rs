@@ -33,12 +33,27 @@ pub struct Node {
     pub underlay4: [u8; 4],
     /// The node's IPv6 address on the underlay; zero if it has none.
     pub underlay6: [u8; 16],
+    /// IPv4 address that stands for a client whose answers would not come this way otherwise: a pod that calls itself, or
+    /// whoever calls a backend of the node's own network.
+    pub loopback4: [u8; 4],
+    /// As `loopback4`, for IPv6.
+    pub loopback6: [u8; 16],
+    /// First of the ports that source translation may take, host byte order.
+    pub ports_first: u16,
+    /// Last of them, host byte order.
+    pub ports_last: u16,
 }
 
 /// Bits of [`Node::features`].
 pub mod feature {
     /// Some peer is reached without encapsulation, so plain packets for pods are taken from the uplink.
     pub const DIRECT: u32 = 1;
+    /// There are services.
+    pub const SERVICES: u32 = 2;
+    /// Pods leave the cluster under the node's address.
+    pub const MASQUERADE: u32 = 4;
+    /// ICMP echo requests to service addresses are answered.
+    pub const SERVICE_ECHO: u32 = 8;
 }
 
 impl Node {

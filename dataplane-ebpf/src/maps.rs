@@ -1,12 +1,18 @@
 //! The BPF maps. `docs/maps.md` lists them; names, sizes and layouts are `common::maps`'.
 
 use aya_ebpf::{
-    btf_maps::{HashMap, LpmTrie, PerCpuArray, PerCpuHashMap},
+    bindings::BPF_F_MMAPABLE,
+    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap},
     macros::btf_map,
 };
 use common::{
     counters::HookCounters,
-    maps::{Allowed, Budget, Endpoint, HelperError, Hop, Route, Source, Traffic, Vtep, capacity},
+    interest,
+    maps::{
+        Affinity, Allowed, Backend, Budget, Client, Connection, Endpoint, FragmentKey, FragmentPorts,
+        Frontend, FrontendKey, HelperError, Hop, Route, Service, Source, SourceRange, Staged, Traffic, Tuple,
+        Vtep, capacity,
+    },
     node::Node,
 };
 
@@ -18,6 +24,18 @@ const ROUTES: usize = capacity::ROUTES as usize;
 const SOURCES: usize = capacity::SOURCES as usize;
 const ERRORS: usize = capacity::ERRORS as usize;
 const REMEMBERED: usize = capacity::HOPS as usize;
+const AFFINITIES: usize = capacity::AFFINITY as usize;
+const BACKEND_SLOTS: usize = capacity::BACKENDS as usize;
+const CONNECTIONS: usize = capacity::CONNTRACK as usize;
+const CUT_PACKETS: usize = capacity::FRAGMENTS as usize;
+const FRONTEND_KEYS: usize = capacity::FRONTENDS as usize;
+const CHOICES: usize = capacity::MAGLEV as usize;
+const SERVICE_SLOTS: usize = capacity::SERVICES as usize;
+const RANGES: usize = capacity::SOURCE_RANGES as usize;
+const FILTER: usize = interest::WORDS as usize;
+
+/// Memory that the loader writes without a system call, and in which one store is one change.
+const SHARED: usize = BPF_F_MMAPABLE as usize;
 
 /// How many hooks have counters.
 const HOOKS: usize = 4;
@@ -35,6 +53,10 @@ static NODE: Node = Node {
     gateway6: [0; 16],
     underlay4: [0; 4],
     underlay6: [0; 16],
+    loopback4: [0; 4],
+    loopback6: [0; 16],
+    ports_first: 0,
+    ports_last: 0,
 };
 
 /// The facts of this node, as the loader has put them there and not as the compiler saw them.
@@ -44,14 +66,38 @@ pub fn node() -> &'static Node {
     unsafe { &*(opaque(&raw const NODE as usize) as *const Node) }
 }
 
+#[btf_map(name = "affinity")]
+pub static AFFINITY: LruHashMap<Client, Affinity, AFFINITIES> = LruHashMap::new();
+
+#[btf_map(name = "backends")]
+pub static BACKENDS: Array<Backend, BACKEND_SLOTS, SHARED> = Array::new();
+
+#[btf_map(name = "conntrack4")]
+pub static CONNTRACK4: HashMap<Tuple<[u8; 4]>, Connection<[u8; 4]>, CONNECTIONS> = HashMap::new();
+
+#[btf_map(name = "conntrack6")]
+pub static CONNTRACK6: HashMap<Tuple<[u8; 16]>, Connection<[u8; 16]>, CONNECTIONS> = HashMap::new();
+
 #[btf_map(name = "counters")]
 pub static COUNTERS: PerCpuArray<HookCounters, HOOKS> = PerCpuArray::new();
+
+#[btf_map(name = "fragments")]
+pub static FRAGMENTS: LruHashMap<FragmentKey, FragmentPorts, CUT_PACKETS> = LruHashMap::new();
+
+#[btf_map(name = "frontends")]
+pub static FRONTENDS: HashMap<FrontendKey, Frontend, FRONTEND_KEYS> = HashMap::new();
 
 #[btf_map(name = "helper_errors")]
 pub static HELPER_ERRORS: PerCpuHashMap<HelperError, u64, ERRORS> = PerCpuHashMap::new();
 
 #[btf_map(name = "hops")]
 pub static HOPS: PerCpuArray<Hop, REMEMBERED> = PerCpuArray::new();
+
+#[btf_map(name = "interest")]
+pub static INTEREST: Array<u64, FILTER, SHARED> = Array::new();
+
+#[btf_map(name = "maglev")]
+pub static MAGLEV: Array<u32, CHOICES, SHARED> = Array::new();
 
 #[btf_map(name = "icmp_budget")]
 pub static ICMP_BUDGET: PerCpuArray<Budget, 1> = PerCpuArray::new();
@@ -73,6 +119,18 @@ pub static ROUTES4: LpmTrie<[u8; 4], Route, ROUTES> = LpmTrie::new();
 
 #[btf_map(name = "routes6")]
 pub static ROUTES6: LpmTrie<[u8; 16], Route, ROUTES> = LpmTrie::new();
+
+#[btf_map(name = "services")]
+pub static SERVICES: Array<Service, SERVICE_SLOTS, SHARED> = Array::new();
+
+#[btf_map(name = "source_ranges")]
+pub static SOURCE_RANGES: LpmTrie<SourceRange, u32, RANGES> = LpmTrie::new();
+
+#[btf_map(name = "staged4")]
+pub static STAGED4: PerCpuArray<Staged<[u8; 4]>, 1> = PerCpuArray::new();
+
+#[btf_map(name = "staged6")]
+pub static STAGED6: PerCpuArray<Staged<[u8; 16]>, 1> = PerCpuArray::new();
 
 #[btf_map(name = "sources4")]
 pub static SOURCES4: LpmTrie<Source<[u8; 4]>, Allowed, SOURCES> = LpmTrie::new();

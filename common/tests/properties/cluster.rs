@@ -89,6 +89,10 @@ impl Facts {
             gateway6: gateway(true),
             underlay4: *own(false).first_chunk().unwrap_or(&[0; 4]),
             underlay6: own(true),
+            loopback4: [169, 254, 42, 1],
+            loopback6: [0xfd, 0, 0x70, 0x6f, 0x64, 0x6c, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+            ports_first: 61000,
+            ports_last: 65535,
         };
         let mut routes = Vec::new();
         for v6 in [false, true] {

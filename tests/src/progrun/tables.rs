@@ -86,6 +86,10 @@ fn node(devices: &Devices, features: u32) -> Node {
         gateway6: padded(Family::V6.gateway()),
         underlay4: v4(underlay(Family::V4, 20)).octets(),
         underlay6: padded(underlay(Family::V6, 20)),
+        loopback4: [169, 254, 42, 1],
+        loopback6: [0xfd, 0, 0x70, 0x6f, 0x64, 0x6c, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+        ports_first: 61000,
+        ports_last: 65535,
     }
 }
 

@@ -22,5 +22,9 @@ pub(super) fn node(desired: &Desired, gateway: &Link) -> Node {
         gateway6: octets6(desired.node.gateway6),
         underlay4: octets4(desired.node.underlay4),
         underlay6: octets6(desired.node.underlay6),
+        loopback4: [0; 4],
+        loopback6: [0; 16],
+        ports_first: 0,
+        ports_last: 0,
     }
 }
