@@ -28,7 +28,7 @@ use self::{daemon::Daemon, events::Events, reconcile::Reconciler};
 use crate::{
     bpf,
     causes::one_line,
-    config::{self, ConfigError},
+    config::{self, Config, ConfigError},
     paths::NodePaths,
 };
 
@@ -58,7 +58,8 @@ fn run_until_told(options: &RunOptions) -> anyhow::Result<()> {
     // Errors of the file come first; then what is loaded is what is watched.
     config::load(&options.config)?;
     let events = Events::open(&options.config)?;
-    let desired = config::load(&options.config)?;
+    let Config { desired, warnings } = config::load(&options.config)?;
+    warnings.lines().for_each(|warning| log::warn!("{warning}"));
     let paths = NodePaths::new(&options.bpffs, &desired.node.name);
     bpf::check_environment(&options.bpffs)?;
     let lock = NodeLock::take(&paths)?;

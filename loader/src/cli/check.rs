@@ -44,8 +44,8 @@ impl CheckArgs {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let Self { config, output } = self;
         match config::load(&config) {
-            Ok(desired) => {
-                let report = CheckReport::new(&config.display().to_string(), desired);
+            Ok(read) => {
+                let report = CheckReport::new(&config.display().to_string(), read);
                 output.print(&report, CheckReport::table)?;
                 Ok(ExitCode::SUCCESS)
             }

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::{
     capacity::capacities,
     check::underlay,
@@ -33,6 +35,8 @@ pub(super) fn desired(file: &File) -> Option<Desired> {
         peers,
         pods,
         capacities: capacities(file),
+        echo: true,
+        ..Desired::default()
     })
 }
 
@@ -40,6 +44,7 @@ fn this_node(node: &file::Node) -> Option<Node> {
     let addresses: Vec<_> = node.addresses.values().copied().collect();
     let pod_cidrs: Vec<_> = node.pod_cidrs.values().copied().collect();
     let gateways: Vec<_> = pod_cidrs.iter().map(gateway_of).collect();
+    let loopbacks: Vec<_> = pod_cidrs.iter().map(IpNet::network).collect();
     Some(Node {
         name: node.name.as_ref()?.value.clone(),
         uplinks: node.uplinks.values().cloned().collect(),
@@ -49,6 +54,10 @@ fn this_node(node: &file::Node) -> Option<Node> {
         gateway6: gateways.iter().find_map(ipv6),
         underlay4: addresses.iter().find_map(ipv4),
         underlay6: addresses.iter().find_map(ipv6),
+        loopback4: loopbacks.iter().find_map(ipv4),
+        loopback6: loopbacks.iter().find_map(ipv6),
+        service_cidrs: Vec::new(),
+        node_port_addresses: addresses,
         pod_cidrs,
     })
 }

@@ -12,7 +12,7 @@ use crate::desired::Capacities;
 
 /// Reports every map that is too small.
 pub(super) fn check(errors: &Errors<'_>, file: &File) {
-    let Capacities { pods, peers, routes, sources } = capacities(file);
+    let Capacities { pods, peers, routes, sources, .. } = capacities(file);
     let need = need(file);
     let first = |place: Option<&Place>| place.cloned().unwrap_or_default();
     let a_pod = || first(file.pods.first().map(|pod| &pod.place));
@@ -41,6 +41,7 @@ pub(super) fn capacities(file: &File) -> Capacities {
         peers: or(&file.maps.peers, default.peers),
         routes: or(&file.maps.routes, default.routes),
         sources: or(&file.maps.sources, default.sources),
+        ..default
     }
 }
 
@@ -61,6 +62,7 @@ fn need(file: &File) -> Capacities {
         peers: fuller(peers()).max(entries(file.peers.len())),
         routes: fuller(own().chain(own_cidrs()).chain(gateways).chain(peers()).chain(cidrs())),
         sources: fuller(sources()),
+        ..Capacities::default()
     }
 }
 

@@ -36,7 +36,17 @@ pub struct Invalid {
     pub errors: Vec<Diagnostic>,
 }
 
-/// One error.
+/// Every warning of one file that has no errors.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Warnings {
+    /// The file, as it was named.
+    #[serde(skip)]
+    pub file: String,
+    /// What is most likely not meant, from top to bottom.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// One error, or one warning.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
     /// Line, from 1.
@@ -59,18 +69,55 @@ impl Display for Invalid {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Self { file, errors } = self;
         for error in errors {
-            let Diagnostic { line, column, key, message, source, length } = error;
-            let colon = if key.is_empty() { "" } else { ": " };
-            writeln!(f, "{file}:{line}:{column}: {key}{colon}{message}")?;
-            // Tabs stay tabs, so that the marks stand under what they mark.
-            let before = source.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' });
-            let before: String = before.collect();
-            writeln!(f, "{line:>5} | {source}\n      | {before}{}", "^".repeat(*length))?;
+            error.print(f, file, "")?;
         }
-        match errors.len() {
-            1 => write!(f, "1 error in {file}"),
-            count => write!(f, "{count} errors in {file}"),
-        }
+        write!(f, "{} in {file}", counted(errors.len(), "error"))
+    }
+}
+
+impl Warnings {
+    /// One line for each, for a log.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        self.warnings.iter().map(|warning| warning.line(&self.file, ""))
+    }
+
+    /// How many there are, in words: `no warnings`.
+    #[must_use]
+    pub fn count(&self) -> String {
+        counted(self.warnings.len(), "warning")
+    }
+}
+
+impl Display for Warnings {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.warnings.iter().try_for_each(|warning| warning.print(f, &self.file, "warning: "))
+    }
+}
+
+/// `no errors`, `1 error`, `2 errors`.
+fn counted(count: usize, what: &str) -> String {
+    match count {
+        0 => format!("no {what}s"),
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    }
+}
+
+impl Diagnostic {
+    fn line(&self, file: &str, severity: &str) -> String {
+        let Self { line, column, key, message, .. } = self;
+        let colon = if key.is_empty() { "" } else { ": " };
+        format!("{file}:{line}:{column}: {severity}{key}{colon}{message}")
+    }
+
+    /// Its line, and the line of the file with marks under what is meant.
+    fn print(&self, f: &mut Formatter<'_>, file: &str, severity: &str) -> fmt::Result {
+        let Self { line, column, source, length, .. } = self;
+        // Tabs stay tabs, so that the marks stand under what they mark.
+        let before: String =
+            source.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        writeln!(f, "{}", self.line(file, severity))?;
+        writeln!(f, "{line:>5} | {source}\n      | {before}{}", "^".repeat(*length))
     }
 }
 
@@ -109,6 +156,8 @@ enum Kind {
     Missing,
     /// Something is there and isn't right.
     Wrong,
+    /// Something is right and most likely not meant.
+    Odd,
 }
 
 impl<'a> Errors<'a> {
@@ -133,6 +182,11 @@ impl<'a> Errors<'a> {
         self.add(place.clone(), Kind::Wrong, message.into());
     }
 
+    /// What is at `place` is taken as it is, and most likely not meant.
+    pub(super) fn odd(&self, place: &Place, message: impl Into<String>) {
+        self.add(place.clone(), Kind::Odd, message.into());
+    }
+
     fn add(&self, place: Place, kind: Kind, message: String) {
         self.found.borrow_mut().push((place, kind, message));
     }
@@ -151,8 +205,8 @@ impl<'a> Errors<'a> {
         (line, before.chars().count() + 1, start)
     }
 
-    /// All of them, from top to bottom; `None` if there are none.
-    pub(super) fn into_invalid(self, file: &str) -> Option<Invalid> {
+    /// All errors, from top to bottom, or all warnings if there are none.
+    pub(super) fn into_outcome(self, file: &str) -> Result<Warnings, Invalid> {
         let found = self.found.take();
         let syntax: Vec<_> = found
             .iter()
@@ -160,19 +214,27 @@ impl<'a> Errors<'a> {
             .map(|(place, ..)| self.position(place.span.start).0)
             .collect();
         // Where the text isn't TOML, what the parser makes of it is a guess: nothing is to be concluded from it.
-        let follows = |place: &Place, kind| match kind {
-            Kind::Syntax => false,
-            Kind::Missing => !syntax.is_empty(),
-            Kind::Wrong => syntax.contains(&self.position(place.span.start).0),
+        let counts = |place: &Place, kind| match kind {
+            Kind::Syntax => true,
+            Kind::Missing => syntax.is_empty(),
+            Kind::Wrong => !syntax.contains(&self.position(place.span.start).0),
+            Kind::Odd => false,
         };
-        let mut errors: Vec<_> = found
-            .iter()
-            .filter(|(place, kind, _)| !follows(place, *kind))
-            .map(|(place, _, message)| self.locate(place, message))
-            .collect();
-        errors.sort_by(|a, b| (a.line, a.column, &a.key).cmp(&(b.line, b.column, &b.key)));
-        errors.dedup();
-        (!errors.is_empty()).then(|| Invalid { file: file.to_owned(), errors })
+        let errors = self.sorted(found.iter().filter(|(place, kind, _)| counts(place, *kind)));
+        let file = file.to_owned();
+        if errors.is_empty() {
+            let warnings = self.sorted(found.iter().filter(|(_, kind, _)| *kind == Kind::Odd));
+            Ok(Warnings { file, warnings })
+        } else {
+            Err(Invalid { file, errors })
+        }
+    }
+
+    fn sorted<'f>(&self, found: impl Iterator<Item = &'f (Place, Kind, String)>) -> Vec<Diagnostic> {
+        let mut found: Vec<_> = found.map(|(place, _, message)| self.locate(place, message)).collect();
+        found.sort_by(|a, b| (a.line, a.column, &a.key).cmp(&(b.line, b.column, &b.key)));
+        found.dedup();
+        found
     }
 
     fn locate(&self, place: &Place, message: &str) -> Diagnostic {
@@ -202,7 +264,7 @@ mod tests {
         let errors = Errors::new(text);
         errors.wrong(&Place { key: "node.näme".into(), span: 8..13 }, "unknown key; did you mean \"name\"?");
         errors.missing(&Place { key: "node.address".into(), span: 0..6 }, "missing");
-        let invalid = errors.into_invalid("x.toml").unwrap();
+        let invalid = errors.into_outcome("x.toml").unwrap_err();
         assert_eq!(
             invalid.to_string(),
             "x.toml:1:1: node.address: missing\n    1 | [node]\n      | ^^^^^^\n\
@@ -219,7 +281,7 @@ mod tests {
         errors.wrong(&Place { key: "b".into(), span: 11..12 }, "too small");
         errors.missing(&Place { key: "c".into(), span: 0..0 }, "missing");
         let messages: Vec<_> =
-            errors.into_invalid("x").unwrap().errors.into_iter().map(|e| e.message).collect();
+            errors.into_outcome("x").unwrap_err().errors.into_iter().map(|e| e.message).collect();
         assert_eq!(messages, ["invalid number", "too small"]);
     }
 
@@ -228,8 +290,8 @@ mod tests {
         let errors = Errors::new("a = 1\n");
         errors.wrong(&Place { key: "z".into(), span: 6..6 }, "here");
         errors.wrong(&Place { key: "z".into(), span: 90..99 }, "there");
-        let invalid = errors.into_invalid("x").unwrap();
+        let invalid = errors.into_outcome("x").unwrap_err();
         assert!(invalid.errors.iter().all(|error| (error.line, error.column, error.length) == (2, 1, 1)));
-        assert!(Errors::new("").into_invalid("x").is_none());
+        assert!(Errors::new("").into_outcome("x").is_ok());
     }
 }

@@ -22,19 +22,28 @@ use std::{fs, path::Path};
 
 use toml::de::DeTable;
 
-pub use self::diagnostic::{ConfigError, Diagnostic, Invalid};
+pub use self::diagnostic::{ConfigError, Diagnostic, Invalid, Warnings};
 use self::{diagnostic::Errors, file::File, reader::Section};
 use crate::desired::Desired;
 
+/// A file without errors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// What it asks for.
+    pub desired: Desired,
+    /// What in it is most likely not meant.
+    pub warnings: Warnings,
+}
+
 /// Reads the file at `path`.
-pub fn load(path: &Path) -> Result<Desired, ConfigError> {
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let text =
         fs::read_to_string(path).map_err(|error| ConfigError::Unreadable { file: path.to_owned(), error })?;
     Ok(parse(&path.display().to_string(), &text)?)
 }
 
 /// Reads `text`, which errors call `file`.
-pub fn parse(file: &str, text: &str) -> Result<Desired, Invalid> {
+pub fn parse(file: &str, text: &str) -> Result<Config, Invalid> {
     let errors = Errors::new(text);
     let (document, faults) = DeTable::parse_recoverable(text);
     for fault in faults {
@@ -44,9 +53,10 @@ pub fn parse(file: &str, text: &str) -> Result<Desired, Invalid> {
     let read = File::read(&errors, &Section::root(&errors, document.get_ref()));
     check::check(&errors, &read);
     let desired = build::desired(&read);
-    match (errors.into_invalid(file), desired) {
-        (None, Some(desired)) => Ok(desired),
-        (invalid, _) => Err(invalid.unwrap_or_else(|| Invalid { file: file.to_owned(), errors: Vec::new() })),
+    match (errors.into_outcome(file), desired) {
+        (Ok(warnings), Some(desired)) => Ok(Config { desired, warnings }),
+        (Ok(_), None) => Err(Invalid { file: file.to_owned(), errors: Vec::new() }),
+        (Err(invalid), _) => Err(invalid),
     }
 }
 

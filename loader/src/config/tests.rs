@@ -52,7 +52,7 @@ fn a_right_file_says_nothing() {
 
 #[test]
 fn defaults_are_filled_in() {
-    let desired = parse("x.toml", &[NODE, PEER, POD].concat()).unwrap();
+    let desired = parse("x.toml", &[NODE, PEER, POD].concat()).unwrap().desired;
     assert_eq!(mac::show(desired.node.mac), "0a:00:0a:f0:00:14");
     assert_eq!(desired.node.gateway_device, "podlane0");
     assert_eq!(desired.node.gateway4.unwrap().to_string(), "10.200.0.1");
@@ -97,7 +97,7 @@ ip = ["10.200.0.5"]
 allowed-sources = ["192.0.2.0/24"]
 "#;
     let node = NODE.replace("[node]", "[node]\nvtep-mac = \"02:00:00:00:00:01\"\ngateway = \"gw0\"");
-    let desired = parse("x.toml", &[&node, PEER, POD, more].concat()).unwrap();
+    let desired = parse("x.toml", &[&node, PEER, POD, more].concat()).unwrap().desired;
     assert_eq!(mac::show(desired.node.mac), "02:00:00:00:00:01");
     assert_eq!(desired.node.gateway_device, "gw0");
     assert_eq!(
@@ -130,8 +130,8 @@ fn equal_files_give_equal_states() {
         .replace(".21", ".22")
         .replace("200.1.", "200.2.")
         .replace(":1:", ":2:");
-    let one = parse("x.toml", &[NODE, PEER, &other].concat()).unwrap();
-    let two = parse("x.toml", &[NODE, &other, PEER].concat()).unwrap();
+    let one = parse("x.toml", &[NODE, PEER, &other].concat()).unwrap().desired;
+    let two = parse("x.toml", &[NODE, &other, PEER].concat()).unwrap().desired;
     assert_eq!(one, two);
 }
 

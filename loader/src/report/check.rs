@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::grid::{Column::Text, Grid, facts, list};
 use crate::{
+    config::{Config, Warnings},
     desired::{Desired, Overlay, Peer, Pod},
     mac,
 };
@@ -15,6 +16,9 @@ pub struct CheckReport {
     pub file: String,
     /// True; a configuration with errors has none of this.
     pub ok: bool,
+    /// What is most likely not meant.
+    #[serde(flatten)]
+    pub warnings: Warnings,
     /// What it asks for.
     #[serde(flatten)]
     pub desired: Desired,
@@ -23,8 +27,9 @@ pub struct CheckReport {
 impl CheckReport {
     /// Of what `file` asks for.
     #[must_use]
-    pub fn new(file: &str, desired: Desired) -> Self {
-        Self { file: file.to_owned(), ok: true, desired }
+    pub fn new(file: &str, config: Config) -> Self {
+        let Config { desired, warnings } = config;
+        Self { file: file.to_owned(), ok: true, warnings, desired }
     }
 
     /// As tables.
@@ -36,7 +41,12 @@ impl CheckReport {
             || format!("that of the uplinks, less {}", self.desired.overhead()),
             |mtu| mtu.to_string(),
         );
-        let mut text = format!("{}: no errors\n\n", self.file);
+        let mut counts = "no errors".to_owned();
+        if !self.warnings.warnings.is_empty() {
+            counts += ", ";
+            counts += &self.warnings.count();
+        }
+        let mut text = format!("{}{}: {counts}\n\n", self.warnings, self.file);
         text += &facts([
             ("node", node.name.clone()),
             ("underlay", format!("{} on {}", list(node.underlays()), list(&node.uplinks))),

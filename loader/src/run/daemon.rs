@@ -17,7 +17,7 @@ use super::{
 use crate::{
     bpf::{Programs, TraceLog},
     causes::one_line,
-    config,
+    config::{self, Config},
     desired::Desired,
     device::host_device_name,
     netlink::LinkNews,
@@ -128,7 +128,8 @@ impl Daemon {
     }
 
     fn try_reload(&mut self) -> anyhow::Result<()> {
-        let desired = config::load(&self.config)?;
+        let Config { desired, warnings } = config::load(&self.config)?;
+        warnings.lines().for_each(|warning| log::warn!("{warning}"));
         let (old, new) = (&self.desired.node.name, &desired.node.name);
         if old != new {
             anyhow::bail!(

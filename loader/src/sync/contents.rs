@@ -166,7 +166,7 @@ fn source<const A: usize, const N: usize>(ifindex: u32, prefix_len: u8, address:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::desired::{Capacities, Node, Overlay};
+    use crate::desired::{Node, Overlay};
 
     fn desired() -> Desired {
         Desired {
@@ -180,6 +180,7 @@ mod tests {
                 underlay4: Some([10, 240, 0, 20].into()),
                 underlay6: None,
                 pod_cidrs: vec!["10.200.0.0/24".parse().unwrap(), "fd00:10:200::/64".parse().unwrap()],
+                ..Node::default()
             },
             overlay: Overlay { vni: 1, port: 8472, mtu: None },
             peers: vec![Peer {
@@ -197,7 +198,7 @@ mod tests {
                 addresses: vec!["10.200.0.4".parse().unwrap(), "fd00:10:200::4".parse().unwrap()],
                 allowed_sources: vec!["192.0.2.9/24".parse().unwrap()],
             }],
-            capacities: Capacities::default(),
+            ..Desired::default()
         }
     }
 
