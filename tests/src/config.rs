@@ -1,10 +1,16 @@
 //! The configuration file of a Podlane node, to be changed and written again by a test.
 
+mod service;
+
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
+use anyhow::{Context as _, Result};
 use ipnet::IpNet;
 use serde::Serialize;
 
+pub use self::service::{
+    Affinity, Algorithm, Backend, HostPort, Policy, Protocol, Service, ServicePort, State,
+};
 use crate::{
     address::show_mac,
     pod::{DEVICE, Pod},
@@ -21,12 +27,24 @@ pub struct Config {
     /// `[maps]`: capacities by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub maps: BTreeMap<String, u32>,
+    /// `[masquerade]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub masquerade: Option<Masquerade>,
+    /// `[services]`: settings of all services.
+    #[serde(rename = "services", skip_serializing_if = "Option::is_none")]
+    pub all_services: Option<AllServices>,
+    /// `[conntrack]`.
+    #[serde(skip_serializing_if = "Conntrack::is_default")]
+    pub conntrack: Conntrack,
     /// `[[peer]]`.
     #[serde(rename = "peer", skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<Peer>,
     /// `[[pod]]`.
     #[serde(rename = "pod", skip_serializing_if = "Vec::is_empty")]
     pub pods: Vec<PodEntry>,
+    /// `[[service]]`.
+    #[serde(rename = "service", skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<Service>,
 }
 
 /// `[node]`.
@@ -44,6 +62,39 @@ pub struct Node {
     /// MAC of the VTEP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vtep_mac: Option<String>,
+    /// Where services have their addresses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub service_cidr: Vec<IpNet>,
+    /// Local addresses that node ports are called at; `address` if absent.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub node_port_address: Vec<IpAddr>,
+}
+
+/// `[masquerade]`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Masquerade {
+    /// Whether pods leave the cluster under the node's address.
+    pub enabled: bool,
+    /// Destinations that see the pod's own address all the same.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<IpNet>,
+    /// Ports to take, as `61000-65535`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ports: Option<String>,
+}
+
+/// `[services]`.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct AllServices {
+    /// Whether ICMP echo requests to service addresses are answered.
+    pub echo: bool,
+}
+
+/// `[conntrack]`.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Conntrack {
+    /// `[conntrack.timeout]`: seconds by kind, such as `tcp-established`.
+    pub timeout: BTreeMap<String, u32>,
 }
 
 /// `[overlay]`.
@@ -91,6 +142,9 @@ pub struct PodEntry {
     /// Prefixes that it may send from besides.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allowed_sources: Vec<IpNet>,
+    /// Ports of the node that lead to the pod.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub host_port: Vec<HostPort>,
 }
 
 impl Config {
@@ -104,12 +158,38 @@ impl Config {
                 uplink: vec!["eth0".to_owned()],
                 pod_cidr: spec.pod_cidrs.clone(),
                 vtep_mac: Some(show_mac(spec.vtep_mac)),
+                service_cidr: Vec::new(),
+                node_port_address: Vec::new(),
             },
             overlay: Overlay { mode: "vxlan".to_owned(), vni: 1, port: 8472, mtu: None },
             maps: BTreeMap::new(),
+            masquerade: None,
+            all_services: None,
+            conntrack: Conntrack::default(),
             peers: Vec::new(),
             pods: Vec::new(),
+            services: Vec::new(),
         }
+    }
+
+    /// The service of this name.
+    pub fn service(&mut self, name: &str) -> Result<&mut Service> {
+        let found = self.services.iter_mut().find(|service| service.name == name);
+        found.with_context(|| format!("no service {name} in the configuration"))
+    }
+}
+
+impl Masquerade {
+    /// On, for all that is outside the cluster.
+    #[must_use]
+    pub const fn on() -> Self {
+        Self { enabled: true, exclude: Vec::new(), ports: None }
+    }
+}
+
+impl Conntrack {
+    fn is_default(&self) -> bool {
+        self.timeout.is_empty()
     }
 }
 
@@ -141,6 +221,39 @@ impl PodEntry {
             interface: DEVICE.to_owned(),
             ip: pod.ips(),
             allowed_sources: Vec::new(),
+            host_port: Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::Family;
+
+    #[test]
+    fn services_are_written_as_the_file_has_them() {
+        let mut config = Config::new(&Spec::new("t-", 0, Family::V4, false));
+        config.masquerade = Some(Masquerade { ports: Some("61000-61003".to_owned()), ..Masquerade::on() });
+        config.conntrack.timeout.insert("udp".to_owned(), 5);
+        let port = ServicePort::new(Protocol::Udp, 53).named("dns").node_port(30053);
+        let mut service = Service::new("default/dns", &["10.32.0.10".parse().unwrap()])
+            .with(port.backends(["10.200.0.10".parse().unwrap()], 5353))
+            .with(ServicePort::new(Protocol::Tcp, 53));
+        service.affinity = Some(Affinity { client_ip_seconds: 60 });
+        service.external_traffic_policy = Some(Policy::Local);
+        service.ports[0].backends[0].state = Some(State::ServingTerminating);
+        config.services.push(service);
+        let text = toml::to_string(&config).unwrap();
+        let read: toml::Value = toml::from_str(&text).unwrap();
+        assert_eq!(read["conntrack"]["timeout"]["udp"].as_integer(), Some(5));
+        assert_eq!(read["masquerade"]["ports"].as_str(), Some("61000-61003"));
+        let service = &read["service"][0];
+        assert_eq!(service["external-traffic-policy"].as_str(), Some("Local"));
+        assert_eq!(service["affinity"]["client-ip-seconds"].as_integer(), Some(60));
+        assert_eq!(service["port"][0]["protocol"].as_str(), Some("UDP"));
+        assert_eq!(service["port"][0]["node-port"].as_integer(), Some(30053));
+        assert_eq!(service["port"][0]["backend"][0]["state"].as_str(), Some("serving-terminating"));
+        assert_eq!(service["port"][1]["port"].as_integer(), Some(53));
     }
 }
