@@ -28,6 +28,20 @@ pub fn finish(sum: u32) -> [u8; 2] {
     (!(words(once) as u16)).to_ne_bytes()
 }
 
+/// What a change from words of the sum `old` to words of the sum `new` does to a sum that covers them.
+#[inline(always)]
+#[must_use]
+pub const fn difference(old: u32, new: u32) -> u32 {
+    (words(words(old)) ^ 0xffff) + words(words(new))
+}
+
+/// Header checksum after what it covers has changed by `difference` (RFC 1624, equation 3).
+#[inline(always)]
+#[must_use]
+pub fn adjust(check: [u8; 2], difference: u32) -> [u8; 2] {
+    finish((word(check) ^ 0xffff) + words(difference))
+}
+
 /// Sum of an even number of bytes.
 #[inline(always)]
 #[must_use]
@@ -46,7 +60,7 @@ pub fn sum<const N: usize>(bytes: &[u8; N]) -> u32 {
 #[inline(always)]
 #[must_use]
 pub fn update(check: [u8; 2], old: [u8; 2], new: [u8; 2]) -> [u8; 2] {
-    finish((word(check) ^ 0xffff) + (word(old) ^ 0xffff) + word(new))
+    adjust(check, (word(old) ^ 0xffff) + word(new))
 }
 
 /// Sum of a packet's bytes from `offset` to its end, `2 * WORDS` bytes at most; an odd last byte is padded with zero.

@@ -151,7 +151,7 @@ reasons! {
     NoRoute, no_route, Dropped;
     /// Congestion marked on the outer header of a packet that can't carry the mark (RFC 6040, section 4.2).
     Ecn, ecn, Dropped;
-    /// The node has no route to the peer's underlay address.
+    /// The node has no route to the peer's underlay address, or to a client outside.
     NoUnderlayRoute, no_underlay_route, Dropped;
     /// To a service address, but no service's port or protocol.
     NoSuchService, no_such_service, Dropped;
@@ -176,7 +176,8 @@ reasons! {
     IcmpError, icmp_error, Generated;
     /// A TCP reset sent to the source of a packet that was dropped.
     TcpReset, tcp_reset, Generated;
-    /// An ICMP error that was due but not sent: the allowance was used up, or the packet was an error or a fragment.
+    /// An ICMP error or TCP reset that was due but not sent: the allowance was used up, or the packet was an error, a reset or a
+    /// fragment.
     IcmpWithheld, icmp_withheld, Generated;
 }
 

@@ -28,12 +28,25 @@ pub trait Family: Copy + Sized + 'static {
     const HEADER_LEN: usize = size_of::<Self::Header>();
     /// Whether this is IPv6: for what the kernel asks by family.
     const IS_V6: bool;
+    /// Number of the family: 4 or 6.
+    const NUMBER: u8;
     /// Protocol number of the family's ICMP.
     const ICMP: u8;
+    /// ICMP type of an echo request.
+    const ECHO_REQUEST: u8;
+    /// ICMP type of an echo reply.
+    const ECHO_REPLY: u8;
 
     /// Reads the header at `offset` and finds what is behind it. `None` if a header contradicts itself or the packet's
     /// length: [`Reason::Malformed`].
     fn parse<P: Packet>(packet: &P, offset: usize) -> Option<Ip<Self>>;
+
+    /// Reads the header at `offset` that an ICMP error quotes: of what it says is the length of, only a part may be there.
+    /// `None` if it is not a plain header of this family with eight bytes behind it, or a later fragment's.
+    fn quoted<P: Packet>(packet: &P, offset: usize) -> Option<Ip<Self>>;
+
+    /// Writes the addresses of the header at `offset`, and its own checksum if it has one.
+    fn readdress<P: Packet>(packet: &mut P, offset: usize, src: Self::Addr, dst: Self::Addr);
 
     /// Takes one hop off the header at `offset`.
     ///
@@ -60,6 +73,15 @@ pub trait Family: Copy + Sized + 'static {
     /// Whether more than one node is meant.
     fn is_multicast(address: Self::Addr) -> bool;
 
+    /// Sum of an address's 16-bit words.
+    fn sum(address: Self::Addr) -> u32;
+
+    /// An address as it lies in a map of both families.
+    fn wide(address: Self::Addr) -> [u64; 2];
+
+    /// An address out of a map of both families.
+    fn narrow(words: [u64; 2]) -> Self::Addr;
+
     /// An address as one word, for hashing.
     fn fold(address: Self::Addr) -> u32;
 
@@ -71,6 +93,9 @@ pub trait Family: Copy + Sized + 'static {
 
     /// The pods' gateway.
     fn gateway(node: &Node) -> Self::Addr;
+
+    /// What stands for a client whose answers would not come this way otherwise.
+    fn loopback(node: &Node) -> Self::Addr;
 }
 
 /// What a header of our own has to be told.
@@ -104,6 +129,8 @@ pub struct Ip<F: Family> {
     pub src: F::Addr,
     /// Destination.
     pub dst: F::Addr,
+    /// Identification, as it lies in the packet: what the fragments of one packet share. Zero in IPv6 without a fragment header.
+    pub id: u32,
     /// Protocol of the payload, past any extension headers.
     pub protocol: u8,
     /// Type of service, or traffic class.
@@ -154,6 +181,6 @@ impl<F: Family> Ip<F> {
 
 /// Whether the protocol's header starts with [`Ports`].
 #[inline(always)]
-const fn has_ports(protocol: u8) -> bool {
+pub const fn has_ports(protocol: u8) -> bool {
     matches!(protocol, protocol::TCP | protocol::UDP | protocol::SCTP)
 }

@@ -8,12 +8,12 @@ use crate::{
     flow,
     hops::{self, Way},
     maps::{Endpoint, Route, route_kind},
-    packet::Packet,
+    packet::{Failed, Packet},
     settle::{act, drop},
     tables::{Account, Dataplane, Neighbour, Tables, Underlay},
     verdict::{Action, Refusal, Trouble},
     vxlan,
-    wire::{ETH_LEN, Eth, Mac, protocol},
+    wire::{ETH_LEN, Eth, Mac, protocol, store16},
 };
 
 /// Whose packet goes to a peer.
@@ -41,6 +41,20 @@ pub fn to_pod<D: Dataplane>(packet: &mut D, pod: &Endpoint, action: Action) -> D
 pub fn to_host<D: Dataplane>(packet: &mut D, reason: Reason) -> D::Done {
     address(packet, &packet.node().mac);
     act(packet, reason, Action::Host)
+}
+
+/// To the node's own stack, a packet that has been translated: if it has one of the node's own addresses as its source now, the
+/// stack takes it from the loopback device only.
+#[inline(always)]
+pub fn back_to_host<F, D>(packet: &mut D, ip: &Ip<F>) -> D::Done
+where
+    F: Family,
+    D: Dataplane + Tables<F>,
+{
+    match Tables::<F>::route(packet, &ip.src) {
+        Some(route) if route.kind == route_kind::HOST => act(packet, Reason::ToHost, Action::Loopback),
+        _ => to_host(packet, Reason::ToHost),
+    }
 }
 
 /// To a peer, encapsulated or not, as its route says.
@@ -129,13 +143,76 @@ where
         query.source_port = flow::source_port(departure.flow);
         query.destination_port = packet.node().port;
     }
-    let way = hops::find(packet, &query, route.peer, &route.underlay, departure.flow)?;
+    let way = match hops::find(packet, &query, route.peer, &route.underlay, departure.flow) {
+        Ok(way) => way,
+        Err(failure) => {
+            packet.failed(failure);
+            return Err(Reason::NoUnderlayRoute);
+        }
+    };
     let len = packet.len();
     if overlay {
         vxlan::encapsulate(packet, &query, &route.vtep_mac, departure.ether_type)?;
     }
     packet.account(Account::PeerTx(route.peer), len);
-    Ok(leave(packet, departure, &way))
+    let routed = if overlay { Routed::Anew } else { Routed::Named };
+    Ok(leave(packet, &way, routed, departure.reason))
+}
+
+/// Whether the node's routing has a way to a packet's destination outside the cluster: if not, that is somewhere in the node
+/// itself, or nowhere.
+#[inline(never)]
+pub fn is_outside<F, D>(packet: &mut D, ip: &Ip<F>) -> bool
+where
+    F: Family,
+    D: Dataplane + Tables<F>,
+{
+    way_outside(packet, ip).is_ok()
+}
+
+/// To an address outside the cluster, from one of the node's own: not up the stack, which takes no packet with such a source
+/// from a device.
+#[inline(never)]
+pub fn to_outside<F, D>(packet: &mut D, ip: &Ip<F>, reason: Reason) -> D::Done
+where
+    F: Family,
+    D: Dataplane + Tables<F>,
+{
+    match way_outside(packet, ip) {
+        Ok(way) => leave(packet, &way, Routed::Anew, reason),
+        Err(failure) => {
+            packet.failed(failure);
+            drop(packet, Reason::NoUnderlayRoute)
+        }
+    }
+}
+
+#[inline(always)]
+fn way_outside<F, D>(packet: &mut D, ip: &Ip<F>) -> Result<Way, Failed>
+where
+    F: Family,
+    D: Dataplane + Tables<F>,
+{
+    let query = Underlay::<F> {
+        source: F::underlay(packet.node()),
+        destination: ip.dst,
+        source_port: [0; 2],
+        destination_port: [0; 2],
+        tos: ip.tos,
+    };
+    let mut destination = [0; 16];
+    store16(F::wide(ip.dst), &mut destination);
+    let place = flow::hash(F::fold(ip.dst), 0, [0; 4], 0);
+    hops::find(packet, &query, place, &destination, place)
+}
+
+/// Who says where a packet goes that has to wait for its neighbour's MAC.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Routed {
+    /// The kernel routes it by its own header.
+    Anew,
+    /// The neighbour is named.
+    Named,
 }
 
 /// Out of the node: by way of a neighbour whose MAC is known, or for the kernel to resolve. The Ethernet header's
@@ -145,11 +222,11 @@ where
 /// from the node's own stack that is still the one to the gateway device. So the kernel routes a tunnel packet anew; a plain
 /// one would only be routed back here, and its neighbour is named.
 #[inline(always)]
-fn leave<D: Dataplane>(packet: &mut D, departure: &Departure, way: &Way) -> D::Done {
+fn leave<D: Dataplane>(packet: &mut D, way: &Way, routed: Routed, reason: Reason) -> D::Done {
     let ifindex = way.hop.ifindex;
-    let overlay = departure.route.kind == route_kind::OVERLAY;
+    let anew = routed == Routed::Anew;
     let action = match way.hop.neighbour {
-        _ if overlay && way.recheck => Action::Route { ifindex },
+        _ if anew && way.recheck => Action::Route { ifindex },
         Neighbour::Known { dst, src } => {
             if let Some(eth) = packet.at_mut::<Eth>(0) {
                 dst.store(&mut eth.dst);
@@ -157,10 +234,10 @@ fn leave<D: Dataplane>(packet: &mut D, departure: &Departure, way: &Way) -> D::D
             }
             Action::Device { ifindex }
         }
-        Neighbour::Unknown { .. } if overlay => Action::Route { ifindex },
+        Neighbour::Unknown { .. } if anew => Action::Route { ifindex },
         Neighbour::Unknown { address, v6 } => Action::Neighbour { ifindex, address, v6 },
     };
-    act(packet, departure.reason, action)
+    act(packet, reason, action)
 }
 
 /// Whether a path of that MTU does not take the packet; of a GSO packet, its segments.

@@ -5,9 +5,9 @@
 //! equal-cost paths are chosen per flow.
 
 use crate::{
-    counters::Reason,
     family::Family,
     maps::{Hop, capacity},
+    packet::Failed,
     tables::{Dataplane, Neighbour, NextHop, Tables, Underlay},
     wire::{Mac, load16},
 };
@@ -28,11 +28,12 @@ pub struct Way {
     pub recheck: bool,
 }
 
-/// Finds the way to the peer in slot `peer`, whose underlay address is `underlay`, for a flow with that hash.
+/// Finds the way to `underlay`, the underlay address of the peer in slot `peer`, for a flow with that hash; or to anybody outside, of
+/// whom `peer` is any number.
 ///
 /// # Errors
 ///
-/// [`Reason::NoUnderlayRoute`], with the helper's answer counted.
+/// What the node's routing answers.
 #[inline(always)]
 pub fn find<O, D>(
     packet: &mut D,
@@ -40,12 +41,12 @@ pub fn find<O, D>(
     peer: u32,
     underlay: &[u8; 16],
     flow: u32,
-) -> Result<Way, Reason>
+) -> Result<Way, Failed>
 where
     O: Family,
     D: Dataplane + Tables<O>,
 {
-    let index = (peer * WAYS + flow % WAYS) % capacity::HOPS;
+    let index = (peer.wrapping_mul(WAYS) + flow % WAYS) % capacity::HOPS;
     let now = packet.now();
     let mut recheck = false;
     if let Some(known) = packet.hop(index)
@@ -58,13 +59,7 @@ where
         }
         recheck = true;
     }
-    let hop = match Tables::<O>::next_hop(packet, query) {
-        Ok(hop) => hop,
-        Err(failure) => {
-            packet.failed(failure);
-            return Err(Reason::NoUnderlayRoute);
-        }
-    };
+    let hop = Tables::<O>::next_hop(packet, query)?;
     if let Neighbour::Known { dst, src } = hop.neighbour
         && let Some(known) = packet.hop(index)
     {

@@ -3,6 +3,7 @@
 use network_types::icmp::Icmpv4Hdr;
 
 use crate::{
+    answer::{self, Answer},
     checksum,
     counters::Reason,
     family::{Family, Fields, Fragment, Ip},
@@ -10,7 +11,7 @@ use crate::{
     packet::Packet,
     tables::Dataplane,
     verdict::Trouble,
-    wire::{ETH_LEN, Eth, Mac},
+    wire::ETH_LEN,
 };
 
 /// How much of the offending packet is quoted: any IP header with options or extensions, and the whole TCP header, by
@@ -44,16 +45,28 @@ impl Budget {
     }
 }
 
-/// What came of an attempt to answer; counted by whoever made it.
-#[repr(u8)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// The packet is now the error.
-    Ready,
-    /// No error may be sent for this packet, or not now.
-    Withheld,
-    /// A helper refused; the packet is only good for being dropped.
-    Failed,
+/// Takes an answer from this CPU's allowance, if there is one.
+#[inline(always)]
+pub(crate) fn allowance<D: Dataplane>(packet: &mut D) -> bool {
+    packet.budget().is_some_and(|(budget, now)| budget.take(now))
+}
+
+/// Turns an echo request into the reply. Only of a whole one: of a fragment the rest is elsewhere.
+#[inline(never)]
+pub fn echo<F: Family, D: Dataplane>(packet: &mut D, ip: &mut Ip<F>) -> Answer {
+    if ip.fragment != Fragment::No {
+        packet.count(Reason::IcmpWithheld, 0);
+        return Answer::Withheld;
+    }
+    F::readdress(packet, ETH_LEN, ip.dst, ip.src);
+    if let Some(header) = packet.at_mut::<Icmpv4Hdr>(ip.payload) {
+        let old = [header.type_, header.code];
+        header.type_ = F::ECHO_REPLY;
+        header.check = checksum::update(header.check, old, [header.type_, header.code]);
+    }
+    (ip.src, ip.dst) = (ip.dst, ip.src);
+    answer::turn(packet);
+    Answer::Ready
 }
 
 /// Turns the packet, an IP packet behind its Ethernet header, into an ICMP error to its source, `from` that address.
@@ -63,13 +76,13 @@ pub enum Answer {
 ///
 /// A function of its own in the program too: it is long and rarely run.
 #[inline(never)]
-pub fn answer<F: Family, D: Dataplane>(
+pub fn error<F: Family, D: Dataplane>(
     packet: &mut D,
     ip: &mut Ip<F>,
     from: &F::Addr,
     trouble: Trouble,
 ) -> Answer {
-    if !may_answer(packet, ip) || !packet.budget().is_some_and(|(budget, now)| budget.take(now)) {
+    if !may_answer(packet, ip) || !allowance(packet) {
         packet.count(Reason::IcmpWithheld, 0);
         return Answer::Withheld;
     }
@@ -82,6 +95,7 @@ pub fn answer<F: Family, D: Dataplane>(
     *ip = Ip {
         src: *from,
         dst: ip.src,
+        id: 0,
         protocol: F::ICMP,
         tos: 0,
         len: F::HEADER_LEN + ICMP_LEN + quoted,
@@ -105,14 +119,20 @@ fn may_answer<F: Family, P: Packet>(packet: &P, ip: &Ip<F>) -> bool {
 
 /// Writes the headers before the quote.
 #[inline(always)]
-fn write<F: Family, P: Packet>(packet: &mut P, ip: &Ip<F>, from: &F::Addr, quoted: usize, trouble: Trouble) {
+fn write<F: Family, D: Dataplane>(
+    packet: &mut D,
+    ip: &Ip<F>,
+    from: &F::Addr,
+    quoted: usize,
+    trouble: Trouble,
+) {
     let (icmp_type, code, data) = F::icmp(trouble);
     let len = ICMP_LEN + quoted;
     let body = ETH_LEN + F::HEADER_LEN + ICMP_LEN;
     let sum = F::icmp_seed(*from, ip.src, len)
         + checksum::word([icmp_type, code])
         + checksum::sum(&data)
-        + checksum::sum_tail::<P, { QUOTE / 2 }>(packet, body);
+        + checksum::sum_tail::<D, { QUOTE / 2 }>(packet, body);
     if let Some(header) = packet.at_mut::<Icmpv4Hdr>(ETH_LEN + F::HEADER_LEN) {
         *header = Icmpv4Hdr { type_: icmp_type, code, check: checksum::finish(sum), data };
     }
@@ -120,11 +140,7 @@ fn write<F: Family, P: Packet>(packet: &mut P, ip: &Ip<F>, from: &F::Addr, quote
         let fields = Fields { src: *from, dst: ip.src, protocol: F::ICMP, tos: 0, ttl: 64, payload: len };
         F::write(header, &fields);
     }
-    if let Some(eth) = packet.at_mut::<Eth>(0) {
-        let (dst, src) = (Mac::load(&eth.src), Mac::load(&eth.dst));
-        dst.store(&mut eth.dst);
-        src.store(&mut eth.src);
-    }
+    answer::turn(packet);
 }
 
 #[cfg(test)]

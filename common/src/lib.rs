@@ -13,11 +13,13 @@
 //! | [`forward`] | where a packet goes once its destination is known: a pod, a peer, the node's stack |
 //! | [`hops`] | the way to a peer, remembered |
 //! | [`vxlan`] | the tunnel headers, written and checked |
-//! | [`icmp`], [`arp`], [`ndp`] | the answers that the node gives itself |
+//! | [`nat`] | services, connections, masquerade: translation before forwarding |
+//! | [`answer`], [`icmp`], [`tcp`], [`arp`], [`ndp`] | the answers that the node gives itself |
 //! | [`family`] | what differs between IPv4 and IPv6; everything else is one path |
 //! | [`verdict`], [`settle`] | what a decision comes to, and how it is carried out and counted |
 //! | [`packet`], [`tables`] | the seams to the kernel |
 //! | [`maps`], [`node`], [`counters`] | the layouts that user space shares |
+//! | [`interest`] | which packets may need translation |
 //! | [`wire`], [`linear`], [`checksum`], [`flow`] | headers, where they lie, sums and hashes |
 
 #![cfg_attr(not(any(test, feature = "memory")), no_std)]
@@ -26,6 +28,7 @@
     reason = "a header's field is narrower than a register; each cast says what fits, or what may wrap"
 )]
 
+pub mod answer;
 pub mod arp;
 pub mod checksum;
 pub mod counters;
@@ -38,11 +41,13 @@ pub mod icmp;
 pub mod interest;
 pub mod linear;
 pub mod maps;
+pub mod nat;
 pub mod ndp;
 pub mod node;
 pub mod packet;
 pub mod settle;
 pub mod tables;
+pub mod tcp;
 pub mod verdict;
 pub mod vxlan;
 pub mod wire;

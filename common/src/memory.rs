@@ -1,10 +1,21 @@
 //! The packet and the tables in memory: what the kernel is to the programs, for tests of the decisions.
 
-use std::{boxed::Box, cell::RefCell, collections::HashMap, vec, vec::Vec};
+mod connections;
+mod services;
+
+use std::{
+    boxed::Box,
+    cell::RefCell,
+    collections::{HashMap, HashSet},
+    vec,
+    vec::Vec,
+};
 
 use bytemuck::Zeroable as _;
 
+pub use self::{connections::ConnectionTable, services::ServiceTables};
 use crate::{
+    checksum,
     counters::Reason,
     family::Family,
     maps::{Allowed, Budget, Endpoint, Hop, Route, Vtep},
@@ -45,6 +56,16 @@ pub struct Memory {
     pub asked: RefCell<Vec<(Vec<u8>, [u8; 2])>>,
     /// What every helper that changes the packet's size answers.
     pub refuses: Option<i32>,
+    /// Services.
+    pub services: ServiceTables,
+    /// IPv4 connections.
+    pub conntrack4: ConnectionTable<u32>,
+    /// IPv6 connections.
+    pub conntrack6: ConnectionTable<[u64; 2]>,
+    /// Tuples that sockets of the node take.
+    pub sockets: HashSet<Vec<u8>>,
+    /// The time, in ticks.
+    pub ticks: u32,
     /// The ways that are remembered.
     pub hops: HashMap<u32, Hop>,
     /// The time, in jiffies.
@@ -77,6 +98,11 @@ impl Memory {
             next_hop: Err(Failed { helper: Helper::FibLookup, code: 4 }),
             asked: RefCell::default(),
             refuses: None,
+            services: ServiceTables::default(),
+            conntrack4: ConnectionTable::default(),
+            conntrack6: ConnectionTable::default(),
+            sockets: HashSet::new(),
+            ticks: 1000,
             hops: HashMap::new(),
             now: 1000,
             counts: Vec::new(),
@@ -127,6 +153,20 @@ impl Packet for Memory {
     }
 
     fn word_changed(&mut self, _: [u8; 2], _: [u8; 2]) {}
+
+    fn upper_changed(&mut self, at: usize, addresses: u32, ports: u32, optional: bool) {
+        let Some(check) = self.at_mut::<[u8; 2]>(at) else { return };
+        if optional && *check == [0; 2] {
+            return;
+        }
+        *check = checksum::adjust(*check, checksum::words(addresses) + checksum::words(ports));
+        // Zero would say that there is none (RFC 768): the other zero of one's complement stands for it.
+        if optional && *check == [0; 2] {
+            *check = [0xff; 2];
+        }
+    }
+
+    fn addresses_changed(&mut self, _: u32) {}
 
     fn encapsulate(&mut self, room: usize, _: bool) -> Result<(), Failed> {
         self.resize(Helper::AdjustRoom)?;
@@ -211,8 +251,20 @@ impl Dataplane for Memory {
         Some(self.hops.entry(index).or_default())
     }
 
+    fn repeat<F: FnMut(&mut Self, u32) -> bool>(&mut self, times: u32, mut turn: F) {
+        for index in 0..times {
+            if turn(self, index) {
+                return;
+            }
+        }
+    }
+
     fn now(&self) -> u64 {
         self.now
+    }
+
+    fn ticks(&self) -> u32 {
+        self.ticks
     }
 
     fn budget(&mut self) -> Option<(&mut Budget, u64)> {

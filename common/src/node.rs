@@ -63,6 +63,13 @@ impl Node {
     pub const fn has(&self, feature: u32) -> bool {
         self.features & feature == feature
     }
+
+    /// Whether any bit of `features` is on.
+    #[inline(always)]
+    #[must_use]
+    pub const fn has_any(&self, features: u32) -> bool {
+        self.features & features != 0
+    }
 }
 
 #[cfg(feature = "user")]

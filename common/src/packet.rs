@@ -34,6 +34,14 @@ pub trait Packet {
     /// header checksum makes up for any change.
     fn word_changed(&mut self, old: [u8; 2], new: [u8; 2]);
 
+    /// Tells that addresses of its header have changed by `addresses`, and bytes behind it by `ports` (see
+    /// [`checksum::difference`](crate::checksum::difference)), where the upper protocol has its checksum at `at`. With `optional`, zero there says
+    /// that there is none, as in UDP.
+    fn upper_changed(&mut self, at: usize, addresses: u32, ports: u32, optional: bool);
+
+    /// Tells that the addresses of an IPv6 header have changed by `difference`, as [`word_changed`](Self::word_changed) does of a word. IPv4 needs none.
+    fn addresses_changed(&mut self, difference: u32);
+
     /// Makes room for tunnel headers: `room` bytes behind the Ethernet header, the last 14 of them an inner one.
     /// Afterwards the packet is known to be UDP-encapsulated in IPv4 or, if `v6`, IPv6.
     fn encapsulate(&mut self, room: usize, v6: bool) -> Result<(), Failed>;

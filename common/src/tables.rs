@@ -1,5 +1,12 @@
 //! What the decisions look up: in the kernel BPF maps and helpers, in tests ordinary collections.
 
+mod connections;
+mod services;
+
+pub use self::{
+    connections::{Connections, Entry, NotMade, Origin},
+    services::Services,
+};
 use crate::{
     counters::Reason,
     family::{Family, V4, V6},
@@ -87,7 +94,7 @@ pub enum Account {
 }
 
 /// Everything that a decision needs: the packet at hand, the tables of both families, the node, the counters.
-pub trait Dataplane: Packet + Tables<V4> + Tables<V6> {
+pub trait Dataplane: Packet + Tables<V4> + Tables<V6> + Connections<V4> + Connections<V6> + Services {
     /// What a hook answers the kernel.
     type Done: Copy;
 
@@ -112,8 +119,15 @@ pub trait Dataplane: Packet + Tables<V4> + Tables<V6> {
     /// What this CPU remembers at that index, if it is within the table.
     fn hop(&mut self, index: u32) -> Option<&mut Hop>;
 
+    /// Does something at most so many times, until it says that it is done. Not a loop of the program's own: the verifier would
+    /// walk through each turn.
+    fn repeat<F: FnMut(&mut Self, u32) -> bool>(&mut self, times: u32, turn: F);
+
     /// The time, in jiffies.
     fn now(&self) -> u64;
+
+    /// The time, in [ticks](crate::maps::connection::TICK_NS).
+    fn ticks(&self) -> u32;
 
     /// This CPU's allowance of ICMP errors, if it can be had, and the time in nanoseconds.
     fn budget(&mut self) -> Option<(&mut Budget, u64)>;

@@ -17,6 +17,8 @@ pub enum Action {
     /// Hand it to the node's own stack, as if the gateway device had received it. So the stack sees every pod, local or
     /// remote, on the device that its route to that pod points to, and a strict `rp_filter` is content.
     Host,
+    /// Hand it to the node's own stack, as if it had come from itself: its source is one of the node's own addresses.
+    Loopback,
     /// Send it out of a device, headers complete.
     Device {
         /// Interface index.
@@ -39,7 +41,7 @@ pub enum Action {
     },
 }
 
-/// What went wrong, for the source to know.
+/// What the source of a packet that goes no further is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
     /// Larger than the path takes.
@@ -51,6 +53,12 @@ pub enum Trouble {
     HostUnreachable,
     /// No hop left.
     TimeExceeded,
+    /// Nobody listens there.
+    PortUnreachable,
+    /// The TCP connection is no more.
+    Reset,
+    /// Nothing is wrong: it asked for an echo.
+    Echo,
 }
 
 /// Why a packet does not go on.
@@ -70,6 +78,9 @@ impl From<Reason> for Refusal {
         match reason {
             Reason::TtlExceeded => Self::Answer(reason, Trouble::TimeExceeded),
             Reason::NoSuchPod => Self::Answer(reason, Trouble::HostUnreachable),
+            Reason::NoSuchService | Reason::NoBackend => Self::Answer(reason, Trouble::PortUnreachable),
+            Reason::BackendGone => Self::Answer(reason, Trouble::Reset),
+            Reason::EchoReply => Self::Answer(reason, Trouble::Echo),
             _ => Self::Drop(reason),
         }
     }

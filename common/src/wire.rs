@@ -123,7 +123,7 @@ pub mod protocol {
 /// The first four bytes of TCP, UDP and SCTP: source and destination port, network byte order.
 pub type Ports = [u8; 4];
 
-/// First bytes of an IPv6 extension header.
+/// An IPv6 extension header, as long as all of them are at least.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Extension {
@@ -133,6 +133,8 @@ pub struct Extension {
     pub length: u8,
     /// Fragment header: offset in units of 8 bytes (13 bits), reserved (2), more fragments (1).
     pub fragment: [u8; 2],
+    /// Fragment header: identification.
+    pub id: [u8; 4],
 }
 
 // SAFETY: byte arrays only.

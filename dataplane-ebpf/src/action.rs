@@ -18,6 +18,9 @@ pub const AF_INET6: u8 = 10;
 /// `PACKET_HOST` of `linux/if_packet.h`: addressed to the device that received it.
 const PACKET_HOST: u32 = 0;
 
+/// Interface index of the loopback device, in every network namespace.
+const LOOPBACK: u32 = 1;
+
 /// Carries out an action; the answer is the program's return value.
 #[inline(always)]
 pub fn act(skb: &Skb, action: Action) -> i32 {
@@ -28,6 +31,8 @@ pub fn act(skb: &Skb, action: Action) -> i32 {
         Action::Pod { ifindex } => pod(skb, ifindex),
         // SAFETY: takes no pointers.
         Action::Host => verdict(unsafe { bpf_redirect(node().gateway_ifindex, u64::from(BPF_F_INGRESS)) }),
+        // SAFETY: takes no pointers.
+        Action::Loopback => verdict(unsafe { bpf_redirect(LOOPBACK, u64::from(BPF_F_INGRESS)) }),
         // SAFETY: takes no pointers.
         Action::Device { ifindex } => verdict(unsafe { bpf_redirect(ifindex, 0) }),
         // SAFETY: takes no parameters.

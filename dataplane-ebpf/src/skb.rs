@@ -9,10 +9,13 @@ use aya_ebpf::{
         __sk_buff, BPF_CSUM_LEVEL_DEC, BPF_F_ADJ_ROOM_DECAP_L3_IPV4, BPF_F_ADJ_ROOM_DECAP_L3_IPV6,
         BPF_F_ADJ_ROOM_ENCAP_L2_ETH, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6,
         BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_ADJ_ROOM_NO_CSUM_RESET,
-        bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
+        BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
     },
     bpf_f_adj_room_encap_l2,
-    helpers::{bpf_csum_level, bpf_csum_update, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_pull_data},
+    helpers::{
+        bpf_csum_level, bpf_csum_update, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail,
+        bpf_skb_pull_data,
+    },
     programs::sk_buff::SkBuff,
 };
 use common::{
@@ -185,6 +188,35 @@ impl Packet for Skb {
     }
 
     #[inline(always)]
+    fn upper_changed(&mut self, at: usize, addresses: u32, ports: u32, optional: bool) {
+        let flags = if optional { u64::from(BPF_F_MARK_MANGLED_0) } else { 0 };
+        // Apart, as only the kernel knows what the field holds: of a packet whose checksum is still to be computed (CHECKSUM_PARTIAL)
+        // it is the sum of the addresses, and knows no ports.
+        // SAFETY: helpers on the program's own context; packet pointers are taken anew after them. They refuse where there is
+        // no such field, which the caller has seen.
+        unsafe {
+            if addresses != 0 {
+                bpf_l4_csum_replace(
+                    self.raw,
+                    at as u32,
+                    0,
+                    u64::from(addresses),
+                    flags | u64::from(BPF_F_PSEUDO_HDR),
+                );
+            }
+            if ports != 0 {
+                bpf_l4_csum_replace(self.raw, at as u32, 0, u64::from(ports), flags);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn addresses_changed(&mut self, difference: u32) {
+        // SAFETY: a helper on the program's own context. It refuses where the device has summed nothing up.
+        unsafe { bpf_csum_update(self.raw, difference) };
+    }
+
+    #[inline(always)]
     fn encapsulate(&mut self, room: usize, v6: bool) -> Result<(), Failed> {
         let l3 = if v6 { BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 } else { BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 };
         // FIXED_GSO: segments keep their size, the tunnel's MTU has been taken off it already; without it a UDP GSO
@@ -237,6 +269,9 @@ impl Packet for Skb {
                 check(Helper::ChangeTail, bpf_skb_change_tail(self.raw, keep as u32, 0))?;
             } else {
                 self.linearize(self.len())?;
+            }
+            if room == 0 {
+                return Ok(());
             }
             check(Helper::AdjustRoom, bpf_skb_adjust_room(self.raw, room as i32, BPF_ADJ_ROOM_MAC, 0))
         }

@@ -1,5 +1,9 @@
 //! The BPF maps and the kernel's routing as the tables that the decisions look up.
 
+mod connections;
+mod services;
+mod turns;
+
 use core::{mem::MaybeUninit, ptr};
 
 use aya_ebpf::{
@@ -10,7 +14,9 @@ use aya_ebpf::{
 use common::{
     counters::{Counter, HookCounters, Reason},
     family::{Family, V4, V6},
-    maps::{Allowed, Budget, Endpoint, HelperError, Hop, Route, Source, Traffic, Vtep},
+    maps::{
+        Allowed, Budget, Endpoint, HelperError, Hop, Route, Source, Traffic, Vtep, connection::TICK_SHIFT,
+    },
     node::Node,
     packet::{Failed, Helper},
     tables::{Account, Dataplane, Neighbour, NextHop, Tables, Underlay},
@@ -198,9 +204,20 @@ impl Dataplane for Skb {
     }
 
     #[inline(always)]
+    fn repeat<F: FnMut(&mut Self, u32) -> bool>(&mut self, times: u32, mut turn: F) {
+        turns::repeat(self, times, &mut turn);
+    }
+
+    #[inline(always)]
     fn now(&self) -> u64 {
         // SAFETY: takes nothing.
         unsafe { bpf_jiffies64() }
+    }
+
+    #[inline(always)]
+    fn ticks(&self) -> u32 {
+        // SAFETY: takes nothing. Half the price of the exact clock, and a tick is a second.
+        (unsafe { bpf_ktime_get_coarse_ns() } >> TICK_SHIFT) as u32
     }
 
     #[inline(always)]

@@ -27,7 +27,10 @@ impl Family for V4 {
 
     const ETHER_TYPE: [u8; 2] = ether_type::IPV4;
     const IS_V6: bool = false;
+    const NUMBER: u8 = 4;
     const ICMP: u8 = protocol::ICMP;
+    const ECHO_REQUEST: u8 = 8;
+    const ECHO_REPLY: u8 = 0;
 
     #[inline(always)]
     fn parse<P: Packet>(packet: &P, offset: usize) -> Option<Ip<Self>> {
@@ -56,6 +59,7 @@ impl Family for V4 {
         let ip = Ip {
             src: u32::from_ne_bytes(header.src_addr),
             dst: u32::from_ne_bytes(header.dst_addr),
+            id: u32::from(u16::from_ne_bytes(header.id)),
             protocol: header.proto,
             tos: header.tos,
             len,
@@ -64,6 +68,40 @@ impl Family for V4 {
             may_fragment: frags & DONT_FRAGMENT == 0,
         };
         ip.with_upper_header(packet, offset)
+    }
+
+    #[inline(always)]
+    fn quoted<P: Packet>(packet: &P, offset: usize) -> Option<Ip<Self>> {
+        let header = packet.at::<Ipv4Hdr>(offset)?;
+        let header_len = usize::from(header.vihl & 0x0f) * 4;
+        let later = u16::from_be_bytes(header.frags) & OFFSET != 0;
+        if header.vihl >> 4 != 4 || header_len < Self::HEADER_LEN || later {
+            return None;
+        }
+        let ip = Ip {
+            payload: offset + header_len,
+            len: usize::from(u16::from_be_bytes(header.tot_len)),
+            src: u32::from_ne_bytes(header.src_addr),
+            dst: u32::from_ne_bytes(header.dst_addr),
+            id: u32::from(u16::from_ne_bytes(header.id)),
+            protocol: header.proto,
+            tos: header.tos,
+            fragment: Fragment::No,
+            may_fragment: false,
+        };
+        packet.at::<[u8; 8]>(ip.payload).map(|_| ip)
+    }
+
+    #[inline(always)]
+    fn readdress<P: Packet>(packet: &mut P, offset: usize, src: u32, dst: u32) {
+        if let Some(header) = packet.at_mut::<Ipv4Hdr>(offset) {
+            let old = checksum::words(u32::from_ne_bytes(header.src_addr))
+                + checksum::words(u32::from_ne_bytes(header.dst_addr));
+            let new = checksum::words(src) + checksum::words(dst);
+            header.check = checksum::adjust(header.check, checksum::difference(old, new));
+            header.src_addr = src.to_ne_bytes();
+            header.dst_addr = dst.to_ne_bytes();
+        }
     }
 
     #[inline(always)]
@@ -119,7 +157,9 @@ impl Family for V4 {
                 (3, 4, [0, 0, high, low])
             }
             Trouble::HostUnreachable => (3, 1, [0; 4]),
+            Trouble::PortUnreachable => (3, 3, [0; 4]),
             Trouble::TimeExceeded => (11, 0, [0; 4]),
+            Trouble::Reset | Trouble::Echo => (Self::ECHO_REPLY, 0, [0; 4]),
         }
     }
 
@@ -140,6 +180,22 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn sum(address: u32) -> u32 {
+        checksum::words(address)
+    }
+
+    #[inline(always)]
+    fn wide(address: u32) -> [u64; 2] {
+        // The first four bytes of the first word, whichever way round a word lies.
+        [u64::from_le(u64::from(u32::from_le(address))), 0]
+    }
+
+    #[inline(always)]
+    fn narrow(words: [u64; 2]) -> u32 {
+        u32::from_le(u64::from_le(words[0]) as u32)
+    }
+
+    #[inline(always)]
     fn fold(address: u32) -> u32 {
         address
     }
@@ -157,5 +213,10 @@ impl Family for V4 {
     #[inline(always)]
     fn gateway(node: &Node) -> u32 {
         u32::from_ne_bytes(node.gateway4)
+    }
+
+    #[inline(always)]
+    fn loopback(node: &Node) -> u32 {
+        u32::from_ne_bytes(node.loopback4)
     }
 }

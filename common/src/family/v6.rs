@@ -25,7 +25,10 @@ impl Family for V6 {
 
     const ETHER_TYPE: [u8; 2] = ether_type::IPV6;
     const IS_V6: bool = true;
+    const NUMBER: u8 = 6;
     const ICMP: u8 = protocol::ICMPV6;
+    const ECHO_REQUEST: u8 = 128;
+    const ECHO_REPLY: u8 = 129;
 
     #[inline(always)]
     fn parse<P: Packet>(packet: &P, offset: usize) -> Option<Ip<Self>> {
@@ -45,6 +48,7 @@ impl Family for V6 {
         let mut ip = Ip {
             src: load16(&header.src_addr),
             dst: load16(&header.dst_addr),
+            id: 0,
             protocol: header.next_hdr,
             tos: (header.vcf[0] << 4) | (header.vcf[1] >> 4),
             len,
@@ -62,8 +66,37 @@ impl Family for V6 {
             ip.payload = walk.payload;
             ip.protocol = walk.protocol;
             ip.fragment = walk.fragment;
+            ip.id = walk.id;
         }
         ip.with_upper_header(packet, offset)
+    }
+
+    #[inline(always)]
+    fn quoted<P: Packet>(packet: &P, offset: usize) -> Option<Ip<Self>> {
+        let header = packet.at::<Ipv6Hdr>(offset)?;
+        if header.vcf[0] >> 4 != 6 || is_extension(header.next_hdr) {
+            return None;
+        }
+        let ip = Ip {
+            payload: offset + Self::HEADER_LEN,
+            len: Self::HEADER_LEN + usize::from(u16::from_be_bytes(header.payload_len)),
+            src: load16(&header.src_addr),
+            dst: load16(&header.dst_addr),
+            id: 0,
+            protocol: header.next_hdr,
+            tos: 0,
+            fragment: Fragment::No,
+            may_fragment: false,
+        };
+        packet.at::<[u8; 8]>(ip.payload).map(|_| ip)
+    }
+
+    #[inline(always)]
+    fn readdress<P: Packet>(packet: &mut P, offset: usize, src: [u64; 2], dst: [u64; 2]) {
+        if let Some(header) = packet.at_mut::<Ipv6Hdr>(offset) {
+            store16(src, &mut header.src_addr);
+            store16(dst, &mut header.dst_addr);
+        }
     }
 
     #[inline(always)]
@@ -108,7 +141,9 @@ impl Family for V6 {
             Trouble::TooBig { mtu } => (2, 0, mtu.to_be_bytes()),
             // Address unreachable (RFC 4443, section 3.1).
             Trouble::HostUnreachable => (1, 3, [0; 4]),
+            Trouble::PortUnreachable => (1, 4, [0; 4]),
             Trouble::TimeExceeded => (3, 0, [0; 4]),
+            Trouble::Reset | Trouble::Echo => (Self::ECHO_REPLY, 0, [0; 4]),
         }
     }
 
@@ -116,7 +151,7 @@ impl Family for V6 {
     fn icmp_seed(from: [u64; 2], to: [u64; 2], length: usize) -> u32 {
         // The pseudo-header (RFC 8200, section 8.1); an error's length fits in 16 bits.
         let length = checksum::word((length as u16).to_be_bytes());
-        sum(from) + sum(to) + length + checksum::word([0, protocol::ICMPV6])
+        Self::sum(from) + Self::sum(to) + length + checksum::word([0, protocol::ICMPV6])
     }
 
     #[inline(always)]
@@ -127,6 +162,24 @@ impl Family for V6 {
     #[inline(always)]
     fn is_multicast(address: [u64; 2]) -> bool {
         u64::from_be(address[0]) >> 56 == 0xff
+    }
+
+    #[inline(always)]
+    fn sum([a, b]: [u64; 2]) -> u32 {
+        checksum::words(a as u32)
+            + checksum::words((a >> 32) as u32)
+            + checksum::words(b as u32)
+            + checksum::words((b >> 32) as u32)
+    }
+
+    #[inline(always)]
+    fn wide(address: [u64; 2]) -> [u64; 2] {
+        address
+    }
+
+    #[inline(always)]
+    fn narrow(words: [u64; 2]) -> [u64; 2] {
+        words
     }
 
     #[inline(always)]
@@ -150,16 +203,11 @@ impl Family for V6 {
     fn gateway(node: &Node) -> [u64; 2] {
         load16(&node.gateway6)
     }
-}
 
-/// Sum of an address's words.
-#[inline(always)]
-const fn sum(address: [u64; 2]) -> u32 {
-    let [a, b] = address;
-    checksum::words(a as u32)
-        + checksum::words((a >> 32) as u32)
-        + checksum::words(b as u32)
-        + checksum::words((b >> 32) as u32)
+    #[inline(always)]
+    fn loopback(node: &Node) -> [u64; 2] {
+        load16(&node.loopback6)
+    }
 }
 
 /// Whether a header of that number leads to another.
@@ -168,19 +216,24 @@ const fn is_extension(next: u8) -> bool {
     matches!(next, protocol::HOP_BY_HOP | protocol::ROUTING | protocol::FRAGMENT | protocol::DESTINATION)
 }
 
-/// Where the extension headers lead: past them, `payload` and `protocol` of an [`Ip`] and its `fragment`.
+/// Where the extension headers lead: past them, `payload` and `protocol` of an [`Ip`], its `fragment` and its `id`.
 #[derive(Clone, Copy)]
 struct Walk {
     payload: usize,
     protocol: u8,
     fragment: Fragment,
+    id: u32,
 }
 
 impl Walk {
     /// Packed into a number, as a BPF function can return it. Not zero: an extension header has been walked.
     #[inline(always)]
     const fn pack(self) -> u64 {
-        (self.payload as u64) << 16 | (self.fragment as u64) << 8 | self.protocol as u64
+        // An offset of 16 bits: the walk ends well before.
+        (self.id as u64) << 32
+            | (self.payload as u64 & 0xffff) << 16
+            | (self.fragment as u64) << 8
+            | self.protocol as u64
     }
 
     #[inline(always)]
@@ -190,7 +243,8 @@ impl Walk {
             2 => Fragment::Later,
             _ => Fragment::No,
         };
-        Self { payload: (packed >> 16) as usize, protocol: packed as u8, fragment }
+        let payload = (packed >> 16) as usize & 0xffff;
+        Self { payload, protocol: packed as u8, fragment, id: (packed >> 32) as u32 }
     }
 }
 
@@ -199,7 +253,7 @@ impl Walk {
 /// A function of its own in the program too: it is long and rarely run.
 #[inline(never)]
 fn walk_extensions<P: Packet>(packet: &P, payload: usize, protocol: u8) -> u64 {
-    let mut walk = Walk { payload, protocol, fragment: Fragment::No };
+    let mut walk = Walk { payload, protocol, fragment: Fragment::No, id: 0 };
     let mut walked = 0;
     while walked < MAX_EXTENSIONS {
         if !is_extension(walk.protocol) {
@@ -215,6 +269,7 @@ fn walk_extensions<P: Packet>(packet: &P, payload: usize, protocol: u8) -> u64 {
         walk.payload += 8;
         if header == protocol::FRAGMENT {
             let word = u16::from_be_bytes(extension.fragment);
+            walk.id = u32::from_ne_bytes(extension.id);
             if word & 0xfff8 != 0 {
                 // What follows is a slice of the payload: nothing to walk.
                 walk.fragment = Fragment::Later;

@@ -1,15 +1,17 @@
 //! TC ingress of a pod's host-side veth: what the pod sends.
 
 use crate::{
+    answer::{self, Answer},
     arp,
     counters::Reason,
     family::{Family, Ip, V4, V6},
     forward::{self, Origin},
-    icmp::{self, Answer},
     maps::route_kind,
+    nat::{self, Side, Step},
     ndp,
+    node::feature,
     settle::{act, drop},
-    tables::{Account, Dataplane, Tables},
+    tables::{Account, Connections, Dataplane, Tables},
     verdict::{Action, Refusal},
     wire::{ETH_LEN, Eth, ether_type},
 };
@@ -43,7 +45,7 @@ pub fn from_pod<D: Dataplane>(packet: &mut D) -> D::Done {
 fn routed<F, D>(packet: &mut D, ip: &mut Ip<F>) -> D::Done
 where
     F: Family,
-    D: Dataplane + Tables<F>,
+    D: Dataplane + Tables<F> + Connections<F>,
 {
     let refusal = match route(packet, ip) {
         Ok(verdict) => return verdict,
@@ -52,8 +54,9 @@ where
     let Refusal::Answer(reason, trouble) = refusal else {
         return refusal.discard(packet);
     };
+    nat::undo(packet, ip);
     let gateway = F::gateway(packet.node());
-    match icmp::answer(packet, ip, &gateway, trouble) {
+    match answer::answer(packet, ip, &gateway, trouble) {
         Answer::Ready => {
             let ifindex = packet.ifindex();
             act(packet, reason, Action::Pod { ifindex })
@@ -64,10 +67,10 @@ where
 }
 
 #[inline(always)]
-fn route<F, D>(packet: &mut D, ip: &Ip<F>) -> Result<D::Done, Refusal>
+fn route<F, D>(packet: &mut D, ip: &mut Ip<F>) -> Result<D::Done, Refusal>
 where
     F: Family,
-    D: Dataplane + Tables<F>,
+    D: Dataplane + Tables<F> + Connections<F>,
 {
     if F::is_multicast(ip.dst) {
         return Err(Reason::Multicast.into());
@@ -76,18 +79,44 @@ where
     let len = packet.len();
     packet.account(Account::PodTx(slot), len);
 
+    let mut step = Step::Untouched;
+    if nat::concerns(packet, ip) {
+        step = nat::translate(packet, ip, Side::Pod).goes_on()?;
+    }
     if let Some(pod) = Tables::<F>::pod(packet, &ip.dst) {
         F::take_hop(packet, ETH_LEN)?;
         return Ok(forward::to_pod(packet, &pod, Action::Pod { ifindex: pod.ifindex }));
     }
-    let Some(route) = Tables::<F>::route(packet, &ip.dst) else {
-        return Ok(forward::to_host(packet, Reason::ToOutside));
-    };
+    let Some(route) = Tables::<F>::route(packet, &ip.dst) else { return outside(packet, ip, step) };
     match route.kind {
+        route_kind::HOST if step.translated() => Ok(forward::back_to_host(packet, ip)),
         route_kind::HOST => Ok(forward::to_host(packet, Reason::ToHost)),
         route_kind::LOCAL => Err(Reason::NoSuchPod.into()),
+        route_kind::SERVICE => Err(Reason::NoSuchService.into()),
+        route_kind::OUTSIDE => outside(packet, ip, if step.translated() { step } else { Step::Unknown }),
         _ => forward::to_peer(packet, ip, route, Origin::Pod),
     }
+}
+
+/// Outside the cluster: a packet that has the node's address leaves at once. One that is to have it gets it; `Unknown` is one
+/// that keeps its own.
+#[inline(always)]
+fn outside<F, D>(packet: &mut D, ip: &mut Ip<F>, mut step: Step) -> Result<D::Done, Refusal>
+where
+    F: Family,
+    D: Dataplane + Tables<F> + Connections<F>,
+{
+    let masquerade = packet.node().has(feature::MASQUERADE);
+    if step == Step::Untouched && masquerade && forward::is_outside(packet, ip) {
+        step = nat::masquerade(packet, ip).goes_on()?;
+    }
+    let reason = match step {
+        Step::Masqueraded => Reason::Masqueraded,
+        Step::Translated => Reason::ToClient,
+        _ => return Ok(forward::to_host(packet, Reason::ToOutside)),
+    };
+    F::take_hop(packet, ETH_LEN)?;
+    Ok(forward::to_outside(packet, ip, reason))
 }
 
 /// The slot of the pod behind this device, if the packet's source address is its own or allowed to it.
@@ -95,7 +124,7 @@ where
 fn sender<F, D>(packet: &D, ip: &Ip<F>) -> Result<u32, Refusal>
 where
     F: Family,
-    D: Dataplane + Tables<F>,
+    D: Dataplane + Tables<F> + Connections<F>,
 {
     let ifindex = packet.ifindex();
     match Tables::<F>::pod(packet, &ip.src) {

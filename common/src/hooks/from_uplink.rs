@@ -1,14 +1,15 @@
 //! TC ingress of an uplink: what the underlay sends.
 
 use crate::{
+    answer::{self, Answer},
     counters::Reason,
     family::{Family, Ip, V4, V6},
     forward::{self, Origin},
-    icmp::{self, Answer},
     maps::route_kind,
+    nat::{self, Side, Step},
     node::feature,
     settle::{act, drop},
-    tables::{Account, Dataplane, Tables},
+    tables::{Account, Connections, Dataplane, Tables},
     verdict::{Action, Refusal, Trouble},
     vxlan,
     wire::{ETH_LEN, Eth, ether_type},
@@ -17,41 +18,37 @@ use crate::{
 /// Decides what becomes of a packet that an uplink receives.
 #[inline(always)]
 pub fn from_uplink<D: Dataplane>(packet: &mut D) -> D::Done {
-    let tunnel = match arrive(packet) {
-        Ok(Some(tunnel)) => tunnel,
+    let arrival = match arrive(packet) {
+        Ok(Some(arrival)) => arrival,
         Ok(None) => return act(packet, Reason::Foreign, Action::Continue),
         Err(reason) => return drop(packet, reason),
     };
-    let offset = ETH_LEN + tunnel.room;
-    match tunnel.ether_type {
-        ether_type::IPV4 => match V4::parse(packet, offset) {
-            Some(mut ip) => deliver(packet, &mut ip, &tunnel),
-            None => drop(packet, Reason::Malformed),
-        },
-        ether_type::IPV6 => match V6::parse(packet, offset) {
-            Some(mut ip) => deliver(packet, &mut ip, &tunnel),
-            None => drop(packet, Reason::Malformed),
-        },
+    match arrival.ether_type {
+        ether_type::IPV4 => deliver::<V4, D>(packet, arrival),
+        ether_type::IPV6 => deliver::<V6, D>(packet, arrival),
         _ => drop(packet, Reason::NotIp),
     }
 }
 
-/// How a packet came from a peer.
+/// How a packet came that is not foreign.
 #[derive(Clone, Copy)]
-struct Tunnel {
-    /// Bytes between the Ethernet header and the pods' IP header: zero if it came as it is.
+struct Arrival {
+    /// Bytes of a tunnel between the Ethernet header and the pods' IP header: zero if it came without one.
     room: usize,
     /// Type of service on the outside.
     tos: u8,
     /// EtherType of what is inside, network byte order.
     ether_type: [u8; 2],
-    /// The peer's slot.
+    /// The peer's slot, or `OUTSIDE`.
     peer: u32,
 }
 
-/// Whether a packet is from a peer: `None` is anybody else's.
+/// It is from no peer: it may be for a service, or the answer to a masqueraded pod.
+const OUTSIDE: u32 = u32::MAX;
+
+/// How a packet came; `None` is none of ours.
 #[inline(always)]
-fn arrive<D: Dataplane>(packet: &D) -> Result<Option<Tunnel>, Reason> {
+fn arrive<D: Dataplane>(packet: &D) -> Result<Option<Arrival>, Reason> {
     if packet.has_vlan() {
         return Ok(None);
     }
@@ -63,7 +60,7 @@ fn arrive<D: Dataplane>(packet: &D) -> Result<Option<Tunnel>, Reason> {
 }
 
 #[inline(always)]
-fn over<O, D>(packet: &D) -> Result<Option<Tunnel>, Reason>
+fn over<O, D>(packet: &D) -> Result<Option<Arrival>, Reason>
 where
     O: Family,
     D: Dataplane + Tables<O>,
@@ -71,13 +68,16 @@ where
     let Some(ip) = O::parse(packet, ETH_LEN) else { return Ok(None) };
     if let Some(arrival) = vxlan::arrive::<O, D>(packet, &ip)? {
         let vxlan::Arrival { ether_type, peer } = arrival;
-        return Ok(Some(Tunnel { room: vxlan::room::<O>(), tos: ip.tos, ether_type, peer }));
+        return Ok(Some(Arrival { room: vxlan::room::<O>(), tos: ip.tos, ether_type, peer }));
     }
-    if !packet.node().has(feature::DIRECT) {
-        return Ok(None);
+    let mut peer = None;
+    if packet.node().has(feature::DIRECT) {
+        peer = direct(packet, &ip);
     }
-    let peer = direct(packet, &ip);
-    Ok(peer.map(|peer| Tunnel { room: 0, tos: ip.tos, ether_type: O::ETHER_TYPE, peer }))
+    if peer.is_none() && nat::concerns(packet, &ip) {
+        peer = Some(OUTSIDE);
+    }
+    Ok(peer.map(|peer| Arrival { room: 0, tos: ip.tos, ether_type: O::ETHER_TYPE, peer }))
 }
 
 /// The slot of the direct peer from which this plain packet comes to a pod, or from a pod of which it comes to the node.
@@ -98,89 +98,125 @@ where
     }
 }
 
-/// A packet from a peer, its IP header read but its tunnel still on it: delivered, or refused and its source told.
+/// A packet, its tunnel, if any, still on it: delivered, or refused and its source told.
+///
+/// The tunnel comes off first: whatever a packet then comes to, it was for this node, and all that follows is the same for one
+/// that came without.
 #[inline(always)]
-fn deliver<F, D>(packet: &mut D, ip: &mut Ip<F>, tunnel: &Tunnel) -> D::Done
+fn deliver<F, D>(packet: &mut D, arrival: Arrival) -> D::Done
 where
     F: Family,
-    D: Dataplane + Tables<F>,
+    D: Dataplane + Tables<F> + Connections<F>,
 {
-    let len = packet.len() - tunnel.room;
-    packet.account(Account::PeerRx(tunnel.peer), len);
-    let refusal = match accept(packet, ip, tunnel) {
+    if arrival.room != 0
+        && let Err(refusal) = strip::<F, D>(packet, arrival.room)
+    {
+        return refusal.discard(packet);
+    }
+    let Some(mut ip) = F::parse(packet, ETH_LEN) else { return drop(packet, Reason::Malformed) };
+    if arrival.peer != OUTSIDE {
+        let len = packet.len();
+        packet.account(Account::PeerRx(arrival.peer), len);
+    }
+    let refusal = match accept(packet, &mut ip, arrival) {
         Ok(verdict) => return verdict,
         Err(refusal) => refusal,
     };
     let Refusal::Answer(reason, trouble) = refusal else {
         return refusal.discard(packet);
     };
-    match tell(packet, ip, tunnel, reason, trouble) {
+    match tell(packet, &mut ip, arrival, reason, trouble) {
         Ok(done) => done,
         Err(refusal) => refusal.discard(packet),
     }
 }
 
-#[inline(always)]
-fn accept<F, D>(packet: &mut D, ip: &Ip<F>, tunnel: &Tunnel) -> Result<D::Done, Refusal>
-where
-    F: Family,
-    D: Dataplane + Tables<F>,
-{
-    let offset = ETH_LEN + tunnel.room;
-    let tos = vxlan::congestion(tunnel.tos, ip.tos)?;
-    let pod = Tables::<F>::pod(packet, &ip.dst);
-    if pod.is_some() {
-        F::take_hop(packet, offset)?;
-    } else {
-        match Tables::<F>::route(packet, &ip.dst).map(|route| route.kind) {
-            Some(route_kind::HOST) => {}
-            Some(route_kind::LOCAL) => return Err(Reason::NoSuchPod.into()),
-            _ => return Err(Reason::NoRoute.into()),
-        }
-    }
-    if let Some(tos) = tos {
-        F::set_tos(packet, offset, tos);
-    }
-    strip::<F, D>(packet, tunnel)?;
-    Ok(match pod {
-        Some(pod) => forward::to_pod(packet, &pod, Action::Pod { ifindex: pod.ifindex }),
-        None => forward::to_host(packet, Reason::ToHost),
-    })
-}
-
 /// Takes the tunnel off.
 #[inline(always)]
-fn strip<F: Family, D: Dataplane>(packet: &mut D, tunnel: &Tunnel) -> Result<(), Refusal> {
-    if tunnel.room != 0 {
-        packet.decapsulate(tunnel.room, F::IS_V6)?;
-        if let Some(eth) = packet.at_mut::<Eth>(0) {
-            eth.ether_type = F::ETHER_TYPE;
-        }
+fn strip<F: Family, D: Dataplane>(packet: &mut D, room: usize) -> Result<(), Refusal> {
+    packet.decapsulate(room, F::IS_V6)?;
+    if let Some(eth) = packet.at_mut::<Eth>(0) {
+        eth.ether_type = F::ETHER_TYPE;
     }
     Ok(())
 }
 
-/// Sends the source an ICMP error, the way that its route says.
+#[inline(always)]
+fn accept<F, D>(packet: &mut D, ip: &mut Ip<F>, arrival: Arrival) -> Result<D::Done, Refusal>
+where
+    F: Family,
+    D: Dataplane + Tables<F> + Connections<F>,
+{
+    let tos = vxlan::congestion(arrival.tos, ip.tos)?;
+    let mut step = Step::Untouched;
+    if nat::concerns(packet, ip) {
+        step = nat::translate(packet, ip, Side::Uplink).goes_on()?;
+    }
+    if arrival.peer == OUTSIDE && !step.translated() {
+        return Ok(act(packet, Reason::Foreign, Action::Continue));
+    }
+    let pod = Tables::<F>::pod(packet, &ip.dst);
+    if pod.is_some() {
+        F::take_hop(packet, ETH_LEN)?;
+    }
+    if let Some(tos) = tos {
+        F::set_tos(packet, ETH_LEN, tos);
+    }
+    if let Some(pod) = pod {
+        return Ok(forward::to_pod(packet, &pod, Action::Pod { ifindex: pod.ifindex }));
+    }
+    let Some(route) = Tables::<F>::route(packet, &ip.dst) else { return outside(packet, ip, step) };
+    match route.kind {
+        route_kind::HOST => Ok(forward::to_host(packet, Reason::ToHost)),
+        route_kind::LOCAL => Err(Reason::NoSuchPod.into()),
+        route_kind::OUTSIDE => outside(packet, ip, step),
+        // This node is no way to anywhere else, unless it is the one that translates.
+        _ if step.translated() && route.is_peer() => forward::to_peer(packet, ip, route, Origin::Pod),
+        _ => Err(Reason::NoRoute.into()),
+    }
+}
+
+/// Outside the cluster: what has been translated to go there.
+#[inline(always)]
+fn outside<F, D>(packet: &mut D, ip: &Ip<F>, step: Step) -> Result<D::Done, Refusal>
+where
+    F: Family,
+    D: Dataplane + Tables<F>,
+{
+    let reason = match step {
+        Step::Translated => Reason::ToClient,
+        Step::Masqueraded => Reason::Masqueraded,
+        _ => return Err(Reason::NoRoute.into()),
+    };
+    F::take_hop(packet, ETH_LEN)?;
+    Ok(forward::to_outside(packet, ip, reason))
+}
+
+/// Answers the source, the way that its route says.
 #[inline(always)]
 fn tell<F, D>(
     packet: &mut D,
     ip: &mut Ip<F>,
-    tunnel: &Tunnel,
+    arrival: Arrival,
     reason: Reason,
     trouble: Trouble,
 ) -> Result<D::Done, Refusal>
 where
     F: Family,
-    D: Dataplane + Tables<F>,
+    D: Dataplane + Tables<F> + Connections<F>,
 {
-    strip::<F, D>(packet, tunnel)?;
-    ip.payload -= tunnel.room;
-    let gateway = F::gateway(packet.node());
-    // From here on `ip` is what the error says of itself.
-    match icmp::answer(packet, ip, &gateway, trouble) {
+    nat::undo(packet, ip);
+    let node = packet.node();
+    // Nobody outside knows the pods' gateway.
+    let from = if arrival.peer == OUTSIDE { F::underlay(node) } else { F::gateway(node) };
+    // From here on `ip` is what the answer says of itself.
+    match answer::answer(packet, ip, &from, trouble) {
         Answer::Ready => {}
         Answer::Withheld => return Err(Refusal::Drop(reason)),
         Answer::Failed => return Err(Reason::HelperFailed.into()),
+    }
+    if arrival.peer == OUTSIDE {
+        return Ok(forward::to_outside(packet, ip, reason));
     }
     match Tables::<F>::route(packet, &ip.dst) {
         Some(route) if route.is_peer() => forward::to_peer(packet, ip, route, Origin::Answer(reason)),

@@ -30,7 +30,7 @@ pub struct Tuple<A> {
     pub reserved: [u8; 3],
 }
 
-impl<A: Copy> Tuple<A> {
+impl<A: Copy + PartialEq> Tuple<A> {
     /// That of the answer.
     #[inline(always)]
     #[must_use]
@@ -43,6 +43,27 @@ impl<A: Copy> Tuple<A> {
             protocol: self.protocol,
             reserved: [0; 3],
         }
+    }
+
+    /// Writes that of the answer to where it is wanted, part by part: as a whole it would lie on the stack meanwhile.
+    #[inline(always)]
+    pub fn reverse_into(&self, answer: &mut Self) {
+        answer.src = self.dst;
+        answer.dst = self.src;
+        answer.src_port = self.dst_port;
+        answer.dst_port = self.src_port;
+        answer.protocol = self.protocol;
+        answer.reserved = [0; 3];
+    }
+
+    /// Whether that is the tuple of the answer.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_reverse_of(&self, other: &Self) -> bool {
+        self.src == other.dst
+            && self.dst == other.src
+            && self.src_port == other.dst_port
+            && self.dst_port == other.src_port
     }
 }
 
@@ -121,14 +142,18 @@ pub struct FragmentPorts {
     pub dst_port: [u8; 2],
 }
 
-/// Element of `staged4` and `staged6`: an entry on its way into the table. It is too large for a program's stack.
+/// Element of `staged4` and `staged6`: the connection that a program works on. Its parts are too large for a program's stack.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Staged<A> {
-    /// The key.
+    /// The tuple of the packet at hand.
     pub key: Tuple<A>,
-    /// The value.
+    /// Its entry, if it is being made.
     pub connection: Connection<A>,
+    /// The tuple of the answers.
+    pub answer: Tuple<A>,
+    /// Their entry, if it is being made.
+    pub answers: Connection<A>,
 }
 
 /// Marks the types of both families, which a derive can't: it sees no padding in a generic type.
@@ -176,7 +201,7 @@ const _: () = {
     assert!(size_of::<Tuple<[u64; 2]>>() == 40 && size_of::<Tuple<[u8; 16]>>() == 40);
     assert!(size_of::<Connection<[u8; 4]>>() == 56);
     assert!(size_of::<Connection<[u8; 16]>>() == 80);
-    assert!(size_of::<Staged<[u8; 4]>>() == 72);
-    assert!(size_of::<Staged<[u8; 16]>>() == 120);
+    assert!(size_of::<Staged<[u8; 4]>>() == 144);
+    assert!(size_of::<Staged<[u8; 16]>>() == 240);
     assert!(size_of::<FragmentKey>() == 40);
 };

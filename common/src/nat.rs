@@ -1,0 +1,190 @@
+//! Translation: service addresses into pods, pods into the node's address, and back.
+//!
+//! A stage before forwarding. Packets that cannot concern it pay for the test of two bits ([`concerns`]); the others have
+//! their tuple looked up among the connections, or begin one. What then is forwarded is an ordinary packet from one address
+//! to another.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`tuple`] | which connection a packet is of |
+//! | [`established`] | a packet of a connection that is known |
+//! | [`service`] | the first packet to a service: who may, and whom it gets |
+//! | [`reserve`] | both entries of a new connection, and its source port |
+//! | [`related`] | ICMP errors about a packet of a connection |
+//! | [`rewrite`] | the bytes |
+//!
+//! Each step is a function of its own in the programs, too. They have their tuples and entries in a map element of this CPU's
+//! own ([`Staged`]): the stack that a chain of calls shares has no room for them.
+
+pub mod established;
+pub mod related;
+pub mod reserve;
+pub mod rewrite;
+pub mod service;
+pub mod step;
+pub mod tuple;
+
+pub use self::step::{Side, Step};
+use crate::{
+    family::{self, Family, Fragment, Ip},
+    interest,
+    maps::Staged,
+    node::feature,
+    tables::{Connections, Dataplane},
+    wire::Ports,
+};
+
+/// Whether a packet may be for a service, from one, or of a masqueraded connection: what is not has no entry anywhere, but
+/// for what a pod sends outside, which [`masquerade`] is for.
+#[inline(always)]
+pub fn concerns<F: Family, D: Dataplane>(packet: &D, ip: &Ip<F>) -> bool {
+    let node = packet.node();
+    if !node.has_any(feature::SERVICES | feature::MASQUERADE) {
+        return false;
+    }
+    if ip.fragment == Fragment::Later || ip.protocol == F::ICMP {
+        return true;
+    }
+    if packet.interesting(interest::address(F::fold(ip.dst))) {
+        return true;
+    }
+    if !family::has_ports(ip.protocol) {
+        return ip.dst == F::underlay(node);
+    }
+    let Some([a, b, c, d]) = packet.at::<Ports>(ip.payload).copied() else { return false };
+    if packet.interesting(interest::endpoint(F::fold(ip.src), [a, b], ip.protocol)) {
+        return true;
+    }
+    let port = u16::from_be_bytes([c, d]);
+    ip.dst == F::underlay(node) && port >= node.ports_first && port <= node.ports_last
+}
+
+/// Translates a packet, if it is of a connection or begins one with a service. `ip` then says
+/// what the packet says.
+#[inline(always)]
+pub fn translate<F, D>(packet: &mut D, ip: &mut Ip<F>, side: Side) -> Step
+where
+    F: Family,
+    D: Dataplane + Connections<F>,
+{
+    // Not within the other: that stack is needed, too.
+    if tuple::is_icmp_error(packet, ip) {
+        return related::translate(packet, ip);
+    }
+    of_connection(packet, ip, side)
+}
+
+#[inline(never)]
+fn of_connection<F, D>(packet: &mut D, ip: &mut Ip<F>, side: Side) -> Step
+where
+    F: Family,
+    D: Dataplane + Connections<F>,
+{
+    let Some(staged) = workspace::<F, D>(packet) else { return Step::Untouched };
+    if !tuple::read(packet, ip, &mut staged.key) {
+        return unknown(packet, ip);
+    }
+    let step = established::translate(packet, ip, staged);
+    if step != Step::Unknown {
+        return step;
+    }
+    if !packet.node().has(feature::SERVICES) {
+        return Step::Untouched;
+    }
+    let step = service::begin::<F, D>(packet, staged, side);
+    if step != Step::Begun {
+        return step;
+    }
+    begun(packet, ip, staged)
+}
+
+/// Gives a packet from a pod to the outside the node's own address.
+#[inline(never)]
+pub fn masquerade<F, D>(packet: &mut D, ip: &mut Ip<F>) -> Step
+where
+    F: Family,
+    D: Dataplane + Connections<F>,
+{
+    let Some(staged) = workspace::<F, D>(packet) else { return Step::Untouched };
+    if !tuple::read(packet, ip, &mut staged.key) {
+        return unknown(packet, ip);
+    }
+    let step = established::translate(packet, ip, staged);
+    if step != Step::Unknown {
+        return step;
+    }
+    reserve::masquerade::<F, D>(packet, staged);
+    begun(packet, ip, staged)
+}
+
+/// Remembers a connection that comes from outside as it is, so that its answers are not masqueraded.
+#[inline(never)]
+pub fn inbound<F, D>(packet: &mut D, ip: &mut Ip<F>) -> Step
+where
+    F: Family,
+    D: Dataplane + Connections<F>,
+{
+    let Some(staged) = workspace::<F, D>(packet) else { return Step::Untouched };
+    if !tuple::read(packet, ip, &mut staged.key) {
+        return Step::Untouched;
+    }
+    let step = established::translate(packet, ip, staged);
+    if step != Step::Unknown {
+        return step;
+    }
+    reserve::inbound::<F, D>(packet, staged);
+    begun(packet, ip, staged)
+}
+
+/// Makes the entries of the connection that is staged, and translates its first packet.
+#[inline(always)]
+fn begun<F, D>(packet: &mut D, ip: &mut Ip<F>, staged: &mut Staged<F::Addr>) -> Step
+where
+    F: Family,
+    D: Dataplane + Connections<F>,
+{
+    match reserve::pair::<F, D>(packet, staged) {
+        Step::Begun => established::translate(packet, ip, staged),
+        step => step,
+    }
+}
+
+/// Gives a packet back the addresses and ports that it came with, so that its source can be told of it.
+///
+/// The other direction's entry has them; a packet that was not translated has none.
+#[inline(never)]
+pub fn undo<F, D>(packet: &mut D, ip: &mut Ip<F>)
+where
+    F: Family,
+    D: Dataplane + Connections<F>,
+{
+    if !packet.node().has_any(feature::SERVICES | feature::MASQUERADE) {
+        return;
+    }
+    let Some(staged) = workspace::<F, D>(packet) else { return };
+    if !tuple::read(packet, ip, &mut staged.key) {
+        return;
+    }
+    staged.key.reverse_into(&mut staged.answer);
+    let Some(entry) = Connections::<F>::connection(packet, &staged.answer) else { return };
+    entry.becomes().reverse_into(&mut staged.answer);
+    rewrite::packet(packet, ip, &staged.key, &staged.answer);
+}
+
+/// Where this CPU works on a connection.
+#[inline(always)]
+fn workspace<F, D>(packet: &mut D) -> Option<&'static mut Staged<F::Addr>>
+where
+    F: Family,
+    D: Dataplane + Connections<F>,
+{
+    // SAFETY: each function of this module asks once, and none calls another while it has it.
+    unsafe { Connections::<F>::workspace(packet) }
+}
+
+/// A packet that names no connection: a later fragment of nobody knows what.
+#[inline(always)]
+fn unknown<F: Family, D: Dataplane>(packet: &D, ip: &Ip<F>) -> Step {
+    let to_service = packet.interesting(interest::address(F::fold(ip.dst)));
+    if ip.fragment == Fragment::Later && to_service { Step::FragmentUnknown } else { Step::Untouched }
+}

@@ -1,0 +1,134 @@
+//! A packet of a connection that is known.
+
+use super::{
+    Step, reserve, rewrite,
+    tuple::{self, tcp_flags},
+};
+use crate::{
+    family::{Family, Fragment, Ip},
+    maps::{Connection, Staged, backend_state, connection_flag},
+    tables::{Connections, Dataplane, Entry, Origin},
+    wire::protocol,
+};
+
+const FIN: u8 = 0x01;
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
+
+/// Translates the packet whose tuple is staged, if there is a connection that it is of.
+///
+/// One that is over, or whose service or backend is gone, is forgotten, and [`Step::Unknown`] says that another may begin.
+/// A TCP segment can't begin one: its connection is [`Step::BackendGone`].
+#[inline(never)]
+pub fn translate<F, D>(packet: &mut D, ip: &mut Ip<F>, staged: &mut Staged<F::Addr>) -> Step
+where
+    F: Family,
+    D: Dataplane + Connections<F>,
+{
+    let tcp = tcp_flags(packet, ip);
+    let Some(entry) = Connections::<F>::connection(packet, &staged.key) else { return Step::Unknown };
+    let flags = entry.flags();
+    if flags & connection_flag::REPLY == 0 {
+        let standing = standing::<F, D>(packet, staged, entry, tcp);
+        if standing != Standing::Good {
+            entry.becomes().reverse_into(&mut staged.answer);
+            Connections::<F>::forget(packet, &staged.key);
+            Connections::<F>::forget(packet, &staged.answer);
+            return if standing == Standing::Cut { Step::BackendGone } else { Step::Unknown };
+        }
+    }
+    let len = packet.len();
+    if entry.count(len, packet.ticks(), note(flags, staged.key.protocol, tcp)) {
+        reserve::heal::<F, D>(packet, staged, entry);
+    }
+    if flags & connection_flag::INBOUND != 0 {
+        return Step::Untouched;
+    }
+    if ip.fragment == Fragment::First {
+        tuple::remember(packet, ip, &staged.key);
+    }
+    rewrite::packet(packet, ip, &staged.key, entry.becomes());
+    match flags & (connection_flag::MASQUERADED | connection_flag::REPLY) {
+        connection_flag::MASQUERADED => Step::Masqueraded,
+        _ => Step::Translated,
+    }
+}
+
+/// Whether a connection is still what it was.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// It is.
+    Good,
+    /// It is not, and the packet may begin another.
+    Renew,
+    /// It is not, and the packet is of no use any more.
+    Cut,
+}
+
+#[inline(always)]
+fn standing<F, D>(packet: &D, staged: &mut Staged<F::Addr>, entry: Entry<F::Addr>, tcp: u8) -> Standing
+where
+    F: Family,
+    D: Dataplane + Connections<F>,
+{
+    let protocol = staged.key.protocol;
+    let opens = tcp & (SYN | ACK) == SYN;
+    // A segment that opens nothing can't be given to another backend.
+    let changed = if protocol == protocol::TCP && !opens { Standing::Cut } else { Standing::Renew };
+    let Origin { service, service_generation, backend, backend_generation } = entry.origin();
+    if service != Connection::<F::Addr>::NO_SERVICE {
+        let Some((state, generation)) = packet.health(backend) else { return changed };
+        if generation != backend_generation || packet.service_generation(service) != Some(service_generation)
+        {
+            return changed;
+        }
+        // SV-4, SV-6: what opens a connection goes by what holds now; SV-5: so does UDP to what is not ready.
+        let moves = opens && state != backend_state::READY;
+        if moves || (protocol == protocol::UDP && state == backend_state::NOT_READY) {
+            return Standing::Renew;
+        }
+    }
+    let masqueraded = entry.flags() & connection_flag::MASQUERADED != 0;
+    if masqueraded && entry.becomes().src != F::underlay(packet.node()) {
+        return changed;
+    }
+    if opens && is_over::<F, D>(packet, staged, entry) { Standing::Renew } else { Standing::Good }
+}
+
+/// Whether a SYN begins something new: either end has closed what had this tuple before (CT-2).
+#[inline(always)]
+fn is_over<F, D>(packet: &D, staged: &mut Staged<F::Addr>, entry: Entry<F::Addr>) -> bool
+where
+    F: Family,
+    D: Dataplane + Connections<F>,
+{
+    const CLOSED: u32 = connection_flag::FIN | connection_flag::RST;
+    if entry.flags() & CLOSED != 0 {
+        return true;
+    }
+    entry.becomes().reverse_into(&mut staged.answer);
+    let answers = Connections::<F>::connection(packet, &staged.answer);
+    answers.is_some_and(|answers| answers.flags() & CLOSED != 0)
+}
+
+/// A direction's flags after a packet of it.
+#[inline(always)]
+const fn note(flags: u32, protocol: u8, tcp: u8) -> u32 {
+    let mut flags = flags | connection_flag::SEEN;
+    if protocol != protocol::TCP {
+        return flags;
+    }
+    if tcp & RST != 0 {
+        return flags | connection_flag::RST;
+    }
+    // It was somebody else's (CT-3): who has reset a connection sends nothing more.
+    flags &= !connection_flag::RST;
+    if tcp & FIN != 0 {
+        flags |= connection_flag::FIN;
+    }
+    if tcp & SYN == 0 {
+        flags |= connection_flag::ESTABLISHED;
+    }
+    flags
+}

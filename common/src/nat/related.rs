@@ -1,0 +1,101 @@
+//! ICMP errors about a packet of a connection: they go to whoever sent it, and quote it as he sent it.
+
+use network_types::icmp::Icmpv4Hdr;
+
+use super::{
+    Step, rewrite,
+    tuple::{self, ICMP_ID},
+    workspace,
+};
+use crate::{
+    checksum,
+    family::{Family, Ip},
+    maps::Tuple,
+    packet::Packet,
+    tables::{Connections, Dataplane},
+    wire::{ETH_LEN, Ports, protocol},
+};
+
+/// Translates an ICMP error that quotes a packet of a connection.
+///
+/// The quoted packet has gone one way, so the error goes the way of its answers, and so the entry of the answers says both who
+/// it is for and what the quoted packet was before it was translated.
+#[inline(never)]
+pub fn translate<F, D>(packet: &mut D, ip: &mut Ip<F>) -> Step
+where
+    F: Family,
+    D: Dataplane + Connections<F>,
+{
+    let Some(staged) = workspace::<F, D>(packet) else { return Step::Untouched };
+    let start = ip.payload + size_of::<Icmpv4Hdr>();
+    if !answers_to::<F, D>(packet, start, &mut staged.key) {
+        return Step::Untouched;
+    }
+    let Some(entry) = Connections::<F>::connection(packet, &staged.key) else { return Step::Untouched };
+    let becomes = entry.becomes();
+    if *becomes == staged.key {
+        return Step::Untouched;
+    }
+    // From the other end itself, not from a router on the way: then it is known by another address, too.
+    let src = if ip.src == staged.key.src { becomes.src } else { ip.src };
+    let quote = quote::<F, D>(packet, start, &staged.key, becomes);
+    let old = F::sum(ip.src) + F::sum(ip.dst);
+    let new = F::sum(src) + F::sum(becomes.dst);
+    F::readdress(packet, ETH_LEN, src, becomes.dst);
+    (ip.src, ip.dst) = (src, becomes.dst);
+    let pseudo = if F::IS_V6 { checksum::difference(old, new) } else { 0 };
+    if let Some(header) = packet.at_mut::<Icmpv4Hdr>(ip.payload) {
+        header.check = checksum::adjust(header.check, checksum::words(quote) + checksum::words(pseudo));
+    }
+    Step::Translated
+}
+
+/// Reads the tuple of the answers to the packet that is quoted at `start`, if that can be told.
+#[inline(never)]
+fn answers_to<F: Family, P: Packet>(packet: &P, start: usize, answers: &mut Tuple<F::Addr>) -> bool {
+    let Some(quoted) = F::quoted(packet, start) else { return false };
+    let Some([a, b, c, d]) = tuple::ports(packet, &quoted) else { return false };
+    answers.src = quoted.dst;
+    answers.dst = quoted.src;
+    answers.src_port = [c, d];
+    answers.dst_port = [a, b];
+    answers.protocol = quoted.protocol;
+    answers.reserved = [0; 3];
+    true
+}
+
+/// Makes the quoted packet, to which `from` are the answers, the one to which `to` are; what that changes in a sum over it.
+#[inline(never)]
+fn quote<F, P>(packet: &mut P, start: usize, from: &Tuple<F::Addr>, to: &Tuple<F::Addr>) -> u32
+where
+    F: Family,
+    P: Packet,
+{
+    let Some(payload) = F::quoted(packet, start).map(|quoted| quoted.payload) else { return 0 };
+    let addresses = rewrite::address_change::<F>(from, to);
+    let ports = rewrite::port_change(from, to);
+    F::readdress(packet, start, to.dst, to.src);
+    if ports != 0 {
+        let ([a, b], [c, d]) = (to.dst_port, to.src_port);
+        if from.protocol != F::ICMP {
+            if let Some(place) = packet.at_mut::<Ports>(payload) {
+                *place = [a, b, c, d];
+            }
+        } else if let Some(id) = packet.at_mut::<[u8; 2]>(payload + ICMP_ID) {
+            *id = [a | c, b | d];
+        }
+    }
+    // IPv4's own checksum makes up for its addresses.
+    let mut changed = ports + if F::IS_V6 { checksum::words(addresses) } else { 0 };
+    // The upper protocol's is quoted or not (RFC 792 asks for eight bytes): what is there is kept right.
+    if let Some((at, pseudo)) = rewrite::checksum_at::<F>(from.protocol)
+        && let Some(check) = packet.at_mut::<[u8; 2]>(payload + at)
+        && (from.protocol != protocol::UDP || *check != [0; 2])
+    {
+        let covered = ports + if pseudo { checksum::words(addresses) } else { 0 };
+        let new = checksum::adjust(*check, covered);
+        changed += checksum::difference(checksum::word(*check), checksum::word(new));
+        *check = new;
+    }
+    checksum::words(changed)
+}

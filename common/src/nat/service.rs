@@ -1,0 +1,192 @@
+//! The first packet to a service: who may call it, and whom he gets.
+
+use super::{
+    Side, Step,
+    reserve::{self, Source},
+};
+use crate::{
+    family::{Family, has_ports},
+    flow,
+    maps::{
+        Affinity, Backend, Client, Frontend, FrontendKey, Selection, Service, SourceRange, Staged, Tuple,
+        backend_flag, backend_state, connection::TICK_NS, service_flag,
+    },
+    node::feature,
+    tables::{Connections, Dataplane, Origin},
+    wire::{load16, protocol, store16},
+};
+
+/// Stages a connection with the service that the packet calls whose tuple is staged, if it calls one.
+#[inline(never)]
+pub fn begin<F, D>(packet: &mut D, staged: &mut Staged<F::Addr>, side: Side) -> Step
+where
+    F: Family,
+    D: Dataplane + Connections<F>,
+{
+    let key = &staged.key;
+    let Some(id) = called::<F, D>(packet, key) else { return nobody::<F, D>(packet, key) };
+    let Some(service) = packet.service(id) else { return Step::NoSuchService };
+    if service.flags & service_flag::SOURCE_RANGES != 0 && !may_call::<F, D>(packet, id, key.src) {
+        return Step::SourceRange;
+    }
+    let index = match choose::<F, D>(packet, &service, key, side) {
+        Ok(index) => index,
+        Err(step) => return step,
+    };
+    let Some(backend) = packet.backend(index) else { return Step::NoBackend };
+    // It has been given to another service between two looks.
+    if backend.group != service.group {
+        return Step::NoBackend;
+    }
+    let origin = Origin {
+        service: id,
+        service_generation: service.generation,
+        backend: index,
+        backend_generation: backend.generation,
+    };
+    let source = source::<F, D>(packet, key, &backend, side);
+    reserve::stage::<F, D>(packet, staged, source, &origin);
+    let becomes = &mut staged.connection.becomes;
+    becomes.dst = F::narrow(load16(&backend.address));
+    // SCTP's ports are left alone: its checksum is a CRC over the whole packet.
+    if has_ports(becomes.protocol) && becomes.protocol != protocol::SCTP {
+        becomes.dst_port = backend.port;
+    }
+    Step::Begun
+}
+
+/// The service at a packet's destination.
+#[inline(always)]
+fn called<F: Family, D: Dataplane>(packet: &D, key: &Tuple<F::Addr>) -> Option<u32> {
+    packet.frontend(&frontend::<F>(key.dst, key.dst_port, key.protocol)).map(|frontend| frontend.service)
+}
+
+/// What becomes of a packet that calls no service: a service address has no other ports.
+#[inline(always)]
+fn nobody<F: Family, D: Dataplane>(packet: &D, key: &Tuple<F::Addr>) -> Step {
+    let address = packet.frontend(&frontend::<F>(key.dst, [0; 2], 0));
+    if address.is_none_or(|address| address.service != Frontend::ADDRESS) {
+        return Step::Untouched;
+    }
+    // The tuple of an echo request has its identifier in the place of the source port.
+    let request = key.protocol == F::ICMP && key.dst_port == [0; 2];
+    if request && packet.node().has(feature::SERVICE_ECHO) { Step::Echo } else { Step::NoSuchService }
+}
+
+#[inline(always)]
+fn frontend<F: Family>(address: F::Addr, port: [u8; 2], protocol: u8) -> FrontendKey {
+    let mut key = FrontendKey { address: [0; 16], port, protocol, family: F::NUMBER, reserved: [0; 4] };
+    store16(F::wide(address), &mut key.address);
+    key
+}
+
+#[inline(always)]
+fn may_call<F: Family, D: Dataplane>(packet: &D, service: u32, client: F::Addr) -> bool {
+    let mut range = SourceRange { service: service.to_be_bytes(), address: [0; 16] };
+    store16(F::wide(client), &mut range.address);
+    packet.in_source_ranges(&range)
+}
+
+/// Chooses a backend for a new connection; its index.
+#[inline(always)]
+fn choose<F: Family, D: Dataplane>(
+    packet: &mut D,
+    service: &Service,
+    key: &Tuple<F::Addr>,
+    side: Side,
+) -> Result<u32, Step> {
+    let (word, local) = match side {
+        Side::Uplink => (service.outside, service_flag::OUTSIDE_LOCAL),
+        Side::Pod | Side::Host => (service.inside, service_flag::INSIDE_LOCAL),
+    };
+    let (first, count) = match Selection::unpack(word) {
+        Selection::Reject => return Err(Step::NoBackend),
+        Selection::Drop => return Err(Step::NoLocalBackend),
+        Selection::Table { first, count } => (first, count),
+    };
+    if service.affinity != 0 {
+        let local = service.flags & local != 0;
+        if let Some(index) = kept::<F, D>(packet, service, key.src, local) {
+            return Ok(index);
+        }
+    }
+    let number = if service.flags & service_flag::RANDOM != 0 {
+        packet.random()
+    } else {
+        let ([a, b], [c, d]) = (key.src_port, key.dst_port);
+        flow::hash(F::fold(key.src), F::fold(key.dst), [a, b, c, d], key.protocol)
+    };
+    // The high half of the product is in 0..count: a range reduction without a division.
+    let nth = (u64::from(number) * u64::from(count)) >> 32;
+    let index = packet.choice(first + nth as u32).ok_or(Step::NoBackend)?;
+    if service.affinity != 0 {
+        keep::<F, D>(packet, service, key.src, index);
+    }
+    Ok(index)
+}
+
+/// Whom a client had, if that is not too long ago and he may have him still. The time starts anew.
+#[inline(always)]
+fn kept<F, D>(packet: &mut D, service: &Service, client: F::Addr, local: bool) -> Option<u32>
+where
+    F: Family,
+    D: Dataplane,
+{
+    let now = packet.ticks();
+    let affinity = packet.affinity(&caller::<F>(service, client))?;
+    let Affinity { backend: index, generation, seen, .. } = *affinity;
+    let past = u64::from(now.wrapping_sub(seen)) * TICK_NS;
+    if past > u64::from(service.affinity) * 1_000_000_000 {
+        return None;
+    }
+    affinity.seen = now;
+    let Backend { generation: current, state, flags, .. } = packet.backend(index)?;
+    let may = generation == current
+        && state == backend_state::READY
+        && (!local || flags & backend_flag::LOCAL != 0);
+    may.then_some(index)
+}
+
+/// Remembers whom a client has got.
+#[inline(always)]
+fn keep<F, D>(packet: &mut D, service: &Service, client: F::Addr, index: u32)
+where
+    F: Family,
+    D: Dataplane,
+{
+    let Some((_, generation)) = packet.health(index) else { return };
+    let affinity = Affinity { backend: index, generation, seen: packet.ticks(), reserved: 0 };
+    packet.keep(&caller::<F>(service, client), affinity);
+}
+
+#[inline(always)]
+fn caller<F: Family>(service: &Service, address: F::Addr) -> Client {
+    let mut client = Client { address: [0; 16], group: service.group, family: u32::from(F::NUMBER) };
+    store16(F::wide(address), &mut client.address);
+    client
+}
+
+/// What the backend sees as the client: the client itself, unless its answers would then not come back through this node.
+#[inline(always)]
+fn source<F: Family, D: Dataplane>(
+    packet: &D,
+    key: &Tuple<F::Addr>,
+    backend: &Backend,
+    side: Side,
+) -> Source {
+    const HERE: u32 = backend_flag::LOCAL | backend_flag::HOST;
+    let node = packet.node();
+    if backend.flags & backend_flag::EXTERNAL != 0 {
+        return Source::Underlay;
+    }
+    match backend.flags & HERE {
+        // The node would answer a client itself, past this node's programs; a pod's gateway is the node, and it comes to them.
+        HERE if side == Side::Pod => Source::Client,
+        HERE => Source::Loopback,
+        // Whoever calls himself would answer himself.
+        backend_flag::LOCAL if F::narrow(load16(&backend.address)) == key.src => Source::Loopback,
+        backend_flag::LOCAL => Source::Client,
+        _ if side == Side::Pod || key.src == F::gateway(node) => Source::Client,
+        _ => Source::Loopback,
+    }
+}
