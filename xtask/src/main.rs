@@ -35,7 +35,7 @@ enum Verb {
     /// `--keep` leaves the cluster up and prints commands to look around with.
     Demo(testbed::Options),
     Test(test::Options),
-    /// Measure the dataplane against the kernel's own, in one run.
+    /// Measure the dataplane against the kernel's own and against kube-proxy's rules, in one run.
     Bench(testbed::Options),
     Lint(lint::Options),
     Doctor(doctor::Options),
@@ -57,7 +57,10 @@ fn run(verb: &Verb) -> Result<ExitCode> {
         Verb::BuildEbpf(options) => build_ebpf::run(*options).map(|()| ExitCode::SUCCESS),
         Verb::Demo(options) => testbed::run("demo", testbed::Profile::Dev, options),
         Verb::Test(options) => test::run(options),
-        Verb::Bench(options) => testbed::run("bench", testbed::Profile::Release, options),
+        Verb::Bench(options) => {
+            tools::install_missing_for_benches();
+            testbed::run("bench", testbed::Profile::Release, options)
+        }
         Verb::Lint(options) => lint::run(*options),
         Verb::Doctor(options) => doctor::run(*options),
     }

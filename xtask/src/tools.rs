@@ -25,21 +25,40 @@ pub(crate) const TOOLS: [Tool; 5] = [
     Tool { program: "ping", package: "iputils-ping", purpose: "the demo, and commands that it suggests" },
 ];
 
+/// What the benches load kube-proxy's rules with, besides; nothing else of Podlane needs them.
+const FOR_BENCHES: [Tool; 2] = [
+    Tool { program: "iptables-restore", package: "iptables", purpose: "benches against iptables mode" },
+    Tool { program: "nft", package: "nftables", purpose: "benches against nftables mode" },
+];
+
 /// Those that are not there.
 pub(crate) fn missing() -> impl Iterator<Item = &'static Tool> {
-    TOOLS.iter().filter(|tool| project::find_program(tool.program).is_none())
+    missing_of(&TOOLS)
 }
 
 /// Installs those that are not there, where that is possible; where it is not, their tests skip and say so.
 pub(crate) fn install_missing() {
-    let mut names: Vec<&str> = missing().map(|tool| tool.package).collect();
+    install(missing(), "some tests will be skipped");
+}
+
+/// As [`install_missing`], for what only the benches need.
+pub(crate) fn install_missing_for_benches() {
+    install(missing_of(&FOR_BENCHES), "the benches of services can't run");
+}
+
+fn missing_of(tools: &'static [Tool]) -> impl Iterator<Item = &'static Tool> {
+    tools.iter().filter(|tool| project::find_program(tool.program).is_none())
+}
+
+fn install(tools: impl Iterator<Item = &'static Tool>, consequence: &str) {
+    let mut names: Vec<&str> = tools.map(|tool| tool.package).collect();
     names.dedup();
     if names.is_empty() {
         return;
     }
     if !packages::can_install() {
-        eprintln!("warning: some tests will be skipped for want of: {}", names.join(" "));
+        eprintln!("warning: {consequence} for want of: {}", names.join(" "));
     } else if let Err(error) = packages::install(&names) {
-        eprintln!("warning: some tests will be skipped: {error:#}");
+        eprintln!("warning: {consequence}: {error:#}");
     }
 }

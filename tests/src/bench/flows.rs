@@ -6,10 +6,11 @@ use anyhow::{Context as _, Result};
 
 use super::{
     cores::{self, Cores},
-    load::{self, Path, Window},
+    load::{self, Path, Sources, Window},
     topology::{self, Inner, Topologies},
 };
 use crate::{
+    address::Mac,
     capture::Capture,
     foreign::Foreign,
     frame::{self, Ip},
@@ -17,6 +18,9 @@ use crate::{
     pod::{DEVICE, Pod},
     podlane_node::PodlaneNode,
 };
+
+/// New connections in one go.
+const FRESH: u16 = 10_000;
 
 /// Whose run time is read.
 #[derive(Debug)]
@@ -45,6 +49,21 @@ pub enum Traffic<'a> {
     RoundTrips(Path<'a>),
     /// One frame, as often as it goes, from a pod's device.
     Frames(&'a Netns, Vec<u8>),
+    /// A frame of a new connection each time, from a pod's device.
+    NewConnections(Fresh<'a>),
+}
+
+/// UDP datagrams, each from another port.
+#[derive(Debug)]
+pub struct Fresh<'a> {
+    /// Who sends them.
+    pub from: &'a Netns,
+    /// MAC addresses of the sender's device and of its gateway.
+    pub macs: (Mac, Mac),
+    /// Addresses.
+    pub ip: Ip,
+    /// Where they go.
+    pub port: u16,
 }
 
 /// Traffic, and what is done with each packet of it on its way.
@@ -52,6 +71,8 @@ pub enum Traffic<'a> {
 pub struct Flow<'a> {
     /// Family of the pods' packets.
     pub family: Inner,
+    /// Among how many services, where there are any.
+    pub services: Option<u16>,
     /// What is sent.
     pub traffic: Traffic<'a>,
     /// Who does what with it.
@@ -64,6 +85,7 @@ impl Traffic<'_> {
         match self {
             Self::Datagrams(path) => load::packets(*path, window, cores).map(drop),
             Self::RoundTrips(path) => load::tcp_round_trips(*path, window, cores).map(drop),
+            Self::NewConnections(fresh) => fresh.send(cores),
             Self::Frames(netns, frame) => {
                 let device = Capture::open(netns, DEVICE)?;
                 netns.enter(|| {
@@ -79,6 +101,22 @@ impl Traffic<'_> {
     }
 }
 
+impl Fresh<'_> {
+    /// A fixed number of them, few enough that a port rests until its connection is forgotten.
+    fn send(&self, cores: Cores) -> Result<()> {
+        let device = Capture::open(self.from, DEVICE)?;
+        let sources = Sources::of(self.from.name());
+        self.from.enter(|| {
+            cores::pin(cores.sender)?;
+            for _ in 0..FRESH {
+                let packet = self.ip.udp((sources.next(), self.port), &[0; 64]);
+                device.inject(&frame::ethernet(self.macs.0, self.macs.1, &packet))?;
+            }
+            Ok(())
+        })
+    }
+}
+
 /// All flows. `empty` is on the first pod's device, where it sees the packets that `from_pod` sees next.
 pub fn all<'a>(topologies: &'a Topologies, empty: &'a Foreign) -> Result<Vec<Flow<'a>>> {
     let [node, peer] = topologies.podlane();
@@ -89,7 +127,8 @@ pub fn all<'a>(topologies: &'a Topologies, empty: &'a Foreign) -> Result<Vec<Flo
     let address = peer.spec.address();
     flows.push(Flow {
         family: Inner::V4,
-        traffic: Traffic::Datagrams(Path { from: &node.netns, to: &peer.netns, address }),
+        services: None,
+        traffic: Traffic::Datagrams(Path::direct(&node.netns, &peer.netns, address)),
         tasks: vec![task(peer, "from_uplink", "foreign packet, left alone")],
     });
     Ok(flows)
@@ -104,11 +143,11 @@ fn of_family<'a>(
     let [pod, neighbour] = node.pods.as_slice() else { anyhow::bail!("{} has not two pods", node.spec.name) };
     let far = peer.pods.first().with_context(|| format!("{} has no pod", peer.spec.name))?;
     let path = |from: &'a Netns, to: &'a Pod| -> Result<Path<'a>> {
-        Ok(Path { from, to: &to.netns, address: family.first_of(&to.addresses)? })
+        Ok(Path::direct(from, &to.netns, family.first_of(&to.addresses)?))
     };
     let own = family.first_of(&pod.addresses)?;
     let gateway = node.spec.gateway(own).context("no gateway")?;
-    let flow = |traffic, tasks| Flow { family, traffic, tasks };
+    let flow = |traffic, tasks| Flow { family, services: None, traffic, tasks };
     Ok(vec![
         flow(
             Traffic::Datagrams(path(&pod.netns, neighbour)?),
@@ -136,7 +175,7 @@ fn of_family<'a>(
             ],
         ),
         flow(
-            Traffic::Datagrams(Path { from: &pod.netns, to: &node.netns, address: gateway }),
+            Traffic::Datagrams(Path::direct(&pod.netns, &node.netns, gateway)),
             vec![task(node, "from_pod", "pod to its node: up the stack")],
         ),
         flow(Traffic::Datagrams(path(&node.netns, pod)?), vec![task(node, "from_host", "node to its pod")]),
@@ -151,7 +190,9 @@ fn of_family<'a>(
     ])
 }
 
-fn task<'a>(node: &PodlaneNode, program: &'static str, does: &'static str) -> Task<'a> {
+/// A task of one of Podlane's programs.
+#[must_use]
+pub fn task<'a>(node: &PodlaneNode, program: &'static str, does: &'static str) -> Task<'a> {
     Task { does, program: Program::Pinned(program, pin(node, program)) }
 }
 

@@ -1,6 +1,7 @@
 //! What is measured of a path.
 
 use anyhow::Result;
+use clap::ValueEnum;
 use serde::Serialize;
 
 use super::{
@@ -9,7 +10,7 @@ use super::{
 };
 
 /// A measure; more is better for each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Measure {
     /// Bulk TCP, bytes per second.

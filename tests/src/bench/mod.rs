@@ -4,6 +4,7 @@
 //! at the same time, each figure is taken of each of them in turn, in several rounds, and what is reported are ratios
 //! within a round.
 
+mod churn;
 mod cores;
 mod end_to_end;
 mod flows;
@@ -13,6 +14,8 @@ mod measure;
 mod page;
 mod programs;
 mod report;
+mod service_flows;
+mod services;
 mod spread;
 mod topology;
 
@@ -27,13 +30,19 @@ use clap::{Args, ValueEnum};
 use self::{
     load::Window,
     machine::Machine,
+    measure::Measure,
     report::{Look, Report},
+    services::{Dataplane, Load, Scenario},
     topology::{Inner, Topologies},
 };
 use crate::setup;
 
 /// Seconds of traffic of one kind, for the run times of the programs: the kernel counts every run of them.
 const PROGRAM_SECONDS: f64 = 0.4;
+
+/// The numbers of services that are compared.
+const SERVICES: [u16; 3] = [1, 1000, 10_000];
+const BACKENDS: u8 = 2;
 
 /// What to measure, and what to do with it.
 #[derive(Args, Clone, Debug)]
@@ -47,9 +56,25 @@ pub struct Options {
     /// Two rounds of a fifth of a second: shows that it works, not how fast.
     #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
     quick: bool,
-    /// Measure this part only.
-    #[arg(long)]
-    only: Option<Part>,
+    /// Measure these parts only.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Part>,
+    /// Of the services, measure these scenarios only.
+    #[arg(long, value_delimiter = ',')]
+    scenario: Vec<Scenario>,
+    /// Of the services, take these measures only.
+    #[arg(long, value_delimiter = ',')]
+    measure: Vec<Measure>,
+    /// Of the services, compare these dataplanes only.
+    #[arg(long, value_delimiter = ',')]
+    dataplane: Vec<Dataplane>,
+    /// Numbers of services to compare; the fewest are what each dataplane is compared with itself by.
+    #[arg(long, value_delimiter = ',', default_values_t = SERVICES, value_parser = clap::value_parser!(u16).range(1..=20_000))]
+    services: Vec<u16>,
+    /// Backends of each service that nobody calls; those that are called have one. With more than two, a kernel that
+    /// loads 10,000 services by nftables needs minutes.
+    #[arg(long, default_value_t = BACKENDS, value_parser = clap::value_parser!(u8).range(1..=100))]
+    backends: u8,
     /// Let pods talk IPv6 end to end.
     #[arg(long)]
     ipv6: bool,
@@ -68,6 +93,10 @@ pub enum Part {
     EndToEnd,
     /// What the BPF programs take.
     Programs,
+    /// Services, against kube-proxy's rules.
+    Services,
+    /// A million connections through a service.
+    Churn,
 }
 
 /// How to print.
@@ -89,61 +118,112 @@ pub fn run(options: &Options) -> Result<()> {
     if machine.is_busy() {
         progress(&format!("Load average {}: other work runs, figures will be rough.", machine.load_before));
     }
-    progress("Making namespaces, kernel nodes and Podlane nodes ...");
-    let topologies = Topologies::build()?;
-    let wanted = |part| options.only.is_none_or(|only| only == part);
-    let series = if wanted(Part::EndToEnd) {
-        progress("Measuring from pod to pod ...");
-        let family = if options.ipv6 { Inner::V6 } else { Inner::V4 };
-        end_to_end::run(&topologies, rounds, Window::new(length), family)?
-    } else {
-        Vec::new()
-    };
-    let (costs, programs) = if wanted(Part::Programs) {
-        progress("Measuring the programs ...");
-        let window = Window::new(length.min(Duration::from_secs_f64(PROGRAM_SECONDS)));
-        (programs::costs(&topologies, rounds, window)?, programs::facts(&topologies)?)
-    } else {
-        (Vec::new(), Vec::new())
-    };
-    drop(topologies);
-    let ratios = end_to_end::ratios(&series);
-    let command = command(options);
-    print(&Report { machine, command, rounds, seconds, series, ratios, costs, programs }, options)
+    let wanted = |part| options.only.is_empty() || options.only.contains(&part);
+    let mut report = Report::new(machine, command(options), (rounds, seconds));
+    let window = Window::new(length);
+    if wanted(Part::EndToEnd) || wanted(Part::Programs) {
+        progress("Making namespaces, kernel nodes and Podlane nodes ...");
+        let topologies = Topologies::build()?;
+        if wanted(Part::EndToEnd) {
+            progress("Measuring from pod to pod ...");
+            let family = if options.ipv6 { Inner::V6 } else { Inner::V4 };
+            report.series = end_to_end::run(&topologies, rounds, window, family)?;
+            report.ratios = end_to_end::ratios(&report.series);
+        }
+        if wanted(Part::Programs) {
+            progress("Measuring the programs ...");
+            let window = Window::new(length.min(Duration::from_secs_f64(PROGRAM_SECONDS)));
+            report.costs = programs::without_services(&topologies, rounds, window)?;
+            report.programs = programs::facts(&topologies)?;
+            drop(topologies);
+            progress("Measuring the programs with services ...");
+            let clusters =
+                services::build(&[Dataplane::Podlane], &options.services, options.backends, show_load)?;
+            report.costs.extend(programs::with_services(&clusters, rounds, window)?);
+        }
+    }
+    if wanted(Part::Services) {
+        progress("Making clusters with services ...");
+        let dataplanes = or_all(&options.dataplane, &Dataplane::ALL);
+        let clusters = services::build(dataplanes, &options.services, options.backends, show_load)?;
+        report.services.loads = clusters.iter().map(Load::of).collect();
+        progress("Measuring services ...");
+        let scenarios = or_all(&options.scenario, &Scenario::ALL);
+        let measures = or_all(&options.measure, &Measure::ALL);
+        report.services.series = services::run(&clusters, scenarios, measures, (rounds, window))?;
+        report.services.ratios = services::ratios(&report.services.series);
+    }
+    if wanted(Part::Churn) {
+        progress("Making a million connections ...");
+        report.churns = churn::run(options.quick)?;
+    }
+    print(&report, options)
+}
+
+fn or_all<'a, T>(chosen: &'a [T], all: &'a [T]) -> &'a [T] {
+    if chosen.is_empty() { all } else { chosen }
+}
+
+fn show_load(load: &Load) {
+    let Load { side, seconds } = load;
+    progress(&format!("  {} {}: {seconds:.2} s to load", side.dataplane.name(), side.services));
 }
 
 fn print(report: &Report, options: &Options) -> Result<()> {
     let mut out = io::stdout().lock();
     match options.output {
-        Format::Table => write!(out, "\n{}", report.tables(Look::Terminal)?)?,
+        Format::Table => {
+            for (_, text) in report.parts(Look::Terminal)? {
+                write!(out, "\n{text}")?;
+            }
+        }
         Format::Json => {
             serde_json::to_writer_pretty(&mut out, report)?;
             writeln!(out)?;
         }
     }
     if options.write {
-        let path = page::write(&report.tables(Look::Markdown)?)?;
-        progress(&format!("Written to {}.", path.display()));
+        for (part, text) in report.parts(Look::Markdown)? {
+            let path = page::write(part, &text)?;
+            progress(&format!("{part}: written to {}.", path.display()));
+        }
     }
     Ok(())
 }
 
 /// What to type for another run like this one.
 fn command(options: &Options) -> String {
-    let Options { rounds, seconds, quick, only, ipv6, .. } = options;
+    let Options {
+        rounds, seconds, quick, only, scenario, measure, dataplane, services, backends, ipv6, ..
+    } = options;
     let mut words = vec!["cargo xtask bench".to_owned()];
     if *quick {
         words.push("--quick".to_owned());
     } else {
         words.push(format!("--rounds {rounds} --seconds {seconds}"));
     }
-    if let Some(part) = only.and_then(|part| part.to_possible_value()) {
-        words.push(format!("--only {}", part.get_name()));
+    words.extend(list("--only", only));
+    words.extend(list("--scenario", scenario));
+    words.extend(list("--measure", measure));
+    words.extend(list("--dataplane", dataplane));
+    if *services != SERVICES {
+        let numbers: Vec<String> = services.iter().map(u16::to_string).collect();
+        words.push(format!("--services {}", numbers.join(",")));
+    }
+    if *backends != BACKENDS {
+        words.push(format!("--backends {backends}"));
     }
     if *ipv6 {
         words.push("--ipv6".to_owned());
     }
     words.join(" ")
+}
+
+/// An option with some of its possible values, unless there are none.
+fn list<T: ValueEnum>(option: &str, chosen: &[T]) -> Option<String> {
+    let values = chosen.iter().filter_map(ValueEnum::to_possible_value);
+    let names: Vec<String> = values.map(|value| value.get_name().to_owned()).collect();
+    (!names.is_empty()).then(|| format!("{option} {}", names.join(",")))
 }
 
 /// Reads a length of time that something can be measured in.

@@ -7,23 +7,29 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-const BEGIN: &str = "<!-- written by `cargo xtask bench --write` -->";
-const END: &str = "<!-- end of what is written -->";
-
-/// Replaces what stands between the marks by `text`; returns the page's path.
-pub fn write(text: &str) -> Result<PathBuf> {
+/// Replaces what stands between a part's marks by `text`; returns the page's path.
+pub fn write(part: &str, text: &str) -> Result<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/benchmarks.md");
     let page = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-    let page =
-        replace(&page, text).with_context(|| format!("{}: not `{BEGIN}` .. `{END}`", path.display()))?;
+    let page = replace(&page, part, text)
+        .with_context(|| format!("{}: not `{}` .. `{}`", path.display(), begin(part), end(part)))?;
     fs::write(&path, page).with_context(|| format!("write {}", path.display()))?;
     path.canonicalize().with_context(|| format!("resolve {}", path.display()))
 }
 
-fn replace(page: &str, text: &str) -> Option<String> {
-    let (before, rest) = page.split_once(BEGIN)?;
-    let (_, after) = rest.split_once(END)?;
-    Some(format!("{before}{BEGIN}\n\n{}\n\n{END}{after}", text.trim()))
+fn begin(part: &str) -> String {
+    format!("<!-- {part}: written by `cargo xtask bench --write` -->")
+}
+
+fn end(part: &str) -> String {
+    format!("<!-- {part}: end -->")
+}
+
+fn replace(page: &str, part: &str, text: &str) -> Option<String> {
+    let (begin, end) = (begin(part), end(part));
+    let (before, rest) = page.split_once(&begin)?;
+    let (_, after) = rest.split_once(&end)?;
+    Some(format!("{before}{begin}\n\n{}\n\n{end}{after}", text.trim()))
 }
 
 #[cfg(test)]
@@ -32,13 +38,15 @@ mod tests {
 
     #[test]
     fn only_what_is_between_the_marks_changes() {
-        let page = format!("# Title\n{BEGIN}\nold\n{END}\nmore\n");
-        let expected = format!("# Title\n{BEGIN}\n\nnew\n\n{END}\nmore\n");
-        assert_eq!(replace(&page, "new\n"), Some(expected));
+        let page = |content: &str| {
+            let marked = |part: &str, content: &str| format!("{}{content}{}\n", begin(part), end(part));
+            format!("# Title\n{}{}more\n", marked("one", content), marked("other", "\nkept\n"))
+        };
+        assert_eq!(replace(&page("\nold\n"), "one", "new\n"), Some(page("\n\nnew\n\n")));
     }
 
     #[test]
     fn a_page_without_marks_is_left_alone() {
-        assert_eq!(replace("# Title\n", "new"), None);
+        assert_eq!(replace("# Title\n", "one", "new"), None);
     }
 }

@@ -15,7 +15,8 @@ use super::{
     cores::Cores,
     flows::{self, Flow, Program, Task},
     load::Window,
-    spread::Spread,
+    service_flows,
+    services::Cluster,
     topology::{Inner, Topologies},
 };
 use crate::{
@@ -36,8 +37,10 @@ pub struct Cost {
     pub family: Inner,
     /// Which program.
     pub program: &'static str,
-    /// Nanoseconds per run, the kernel's taking of the time included.
-    pub nanoseconds: Spread,
+    /// Among how many services; none are configured where it is absent.
+    pub services: Option<u16>,
+    /// Nanoseconds per run in each round, the kernel's taking of the time included.
+    pub nanoseconds: Vec<f64>,
     /// Runs in all rounds.
     pub runs: u64,
 }
@@ -55,14 +58,30 @@ pub struct Facts {
     pub jited_bytes: u32,
 }
 
-/// Sends each kind of traffic in each round and reads the run times.
-pub fn costs(topologies: &Topologies, rounds: usize, window: Window) -> Result<Vec<Cost>> {
-    let cores = Cores::find()?;
-    let _counting = foreign::count_runs()?;
+/// From pod to pod, and what else there is without services.
+pub fn without_services(topologies: &Topologies, rounds: usize, window: Window) -> Result<Vec<Cost>> {
     let [node, _] = topologies.podlane();
     let pod = node.pods.first().context("a node without pods")?;
     let empty = Foreign::attach(&pod.netns, DEVICE, Direction::Egress)?;
-    let flows = flows::all(topologies, &empty)?;
+    costs(&flows::all(topologies, &empty)?, rounds, window)
+}
+
+/// What services add, with each number of them.
+pub fn with_services(clusters: &[Cluster], rounds: usize, window: Window) -> Result<Vec<Cost>> {
+    let flows = clusters.iter().map(service_flows::of).collect::<Result<Vec<_>>>()?;
+    // Those that are alike follow each other: their ratio is what is asked for.
+    let mut by_kind: Vec<_> = flows.into_iter().map(Vec::into_iter).collect();
+    let mut interleaved = Vec::new();
+    while by_kind.iter().any(|flows| flows.len() > 0) {
+        interleaved.extend(by_kind.iter_mut().filter_map(Iterator::next));
+    }
+    costs(&interleaved, rounds, window)
+}
+
+/// Sends each kind of traffic in each round and reads the run times.
+fn costs(flows: &[Flow<'_>], rounds: usize, window: Window) -> Result<Vec<Cost>> {
+    let cores = Cores::find()?;
+    let _counting = foreign::count_runs()?;
     let mut samples: Vec<Vec<Vec<Sample>>> =
         flows.iter().map(|flow| vec![Vec::new(); flow.tasks.len()]).collect();
     for round in 0..rounds {
@@ -75,7 +94,7 @@ pub fn costs(topologies: &Topologies, rounds: usize, window: Window) -> Result<V
             writeln!(std::io::stderr(), "  round {}/{rounds}  run times of the programs", round + 1);
     }
     let costs = flows.iter().zip(&samples).flat_map(|(flow, samples)| {
-        flow.tasks.iter().zip(samples).map(|(task, samples)| cost(flow.family, task, samples))
+        flow.tasks.iter().zip(samples).map(|(task, samples)| cost(flow, task, samples))
     });
     Ok(costs.collect())
 }
@@ -138,13 +157,13 @@ fn once(flow: &Flow<'_>, window: Window, cores: Cores) -> Result<Vec<Sample>> {
     Ok(samples)
 }
 
-fn cost(family: Inner, task: &Task<'_>, samples: &[Sample]) -> Cost {
-    let nanoseconds: Vec<f64> = samples.iter().map(|sample| sample.nanoseconds()).collect();
+fn cost(flow: &Flow<'_>, task: &Task<'_>, samples: &[Sample]) -> Cost {
     Cost {
         does: task.does,
-        family,
+        family: flow.family,
         program: name(&task.program),
-        nanoseconds: Spread::of(&nanoseconds),
+        services: flow.services,
+        nanoseconds: samples.iter().map(|sample| sample.nanoseconds()).collect(),
         runs: samples.iter().map(|sample| sample.runs).sum(),
     }
 }

@@ -70,7 +70,10 @@ pub struct Topologies {
 impl Topologies {
     /// Makes the namespaces and starts a loader on each of Podlane's nodes.
     pub fn build() -> Result<Self> {
-        Ok(Self { direct: direct()?, kernel: kernel()?, podlane: podlane()? })
+        let kernel = kernel_on(Underlay::new("kernel")?)?;
+        let mut podlane = podlane_stopped(Underlay::new("podlane")?, &["eth0"])?;
+        podlane.iter_mut().try_for_each(PodlaneNode::start)?;
+        Ok(Self { direct: direct()?, kernel, podlane })
     }
 
     /// The way that one side's packets go, with addresses of one family.
@@ -122,7 +125,7 @@ impl Inner {
 }
 
 fn between<'a>(from: &'a Pod, to: &'a Pod, family: Inner) -> Result<Path<'a>> {
-    Ok(Path { from: &from.netns, to: &to.netns, address: family.first_of(&to.addresses)? })
+    Ok(Path::direct(&from.netns, &to.netns, family.first_of(&to.addresses)?))
 }
 
 /// Two namespaces with one veth pair between them and an address of a common prefix each.
@@ -137,54 +140,61 @@ fn direct() -> Result<[Pod; 2]> {
     Ok(pods)
 }
 
-fn kernel() -> Result<[KernelVtepNode; 2]> {
-    let specs = specs("kernel");
-    let [left, right] = underlay(&specs, "kernel")?;
+/// Two nodes' namespaces with one veth pair between them: no switch, so that only the dataplanes differ.
+#[derive(Debug)]
+pub struct Underlay {
+    /// Goes into the names of namespaces.
+    label: String,
+    /// What the nodes are to each other.
+    pub specs: [Spec; 2],
+    /// Their namespaces, with the uplink `eth0`.
+    pub netns: [Netns; 2],
+}
+
+impl Underlay {
+    /// Makes the namespaces. Nodes' names tell those of several runs apart: pins and runtime state lie under them.
+    pub fn new(label: &str) -> Result<Self> {
+        let prefix = format!("bench{}-{label}-", process::id());
+        let specs = [0, 1].map(|number| Spec::new(&prefix, number, Family::V4, false));
+        let netns = [Netns::new(&format!("{label}-worker-0"))?, Netns::new(&format!("{label}-worker-1"))?];
+        wire::wire((&netns[0], "eth0"), (&netns[1], "eth0"), MTU)?;
+        for (netns, spec) in netns.iter().zip(&specs) {
+            spec.underlay.iter().try_for_each(|address| wire::add_address(netns, "eth0", *address))?;
+        }
+        Ok(Self { label: label.to_owned(), specs, netns })
+    }
+}
+
+/// Two nodes as flannel makes them, with their pods.
+pub fn kernel_on(underlay: Underlay) -> Result<[KernelVtepNode; 2]> {
+    let Underlay { label, specs: [first, second], netns: [left, right] } = underlay;
     let options = kernel_node::Options { mtu: MTU, ..kernel_node::Options::default() };
-    let [first, second] = &specs;
     let mut nodes = [
         KernelVtepNode::new(first.clone(), left, options)?,
         KernelVtepNode::new(second.clone(), right, options)?,
     ];
     for (node, peer) in nodes.iter_mut().zip([second, first]) {
-        node.add_peer(peer, Route::Overlay)?;
+        node.add_peer(&peer, Route::Overlay)?;
         for number in 0..PODS {
-            node.add_pod(pod(&node.spec, "kernel", number)?)?;
+            node.add_pod(pod(&node.spec, &label, number)?)?;
         }
     }
     Ok(nodes)
 }
 
-fn podlane() -> Result<[PodlaneNode; 2]> {
-    let specs = specs("podlane");
-    let [left, right] = underlay(&specs, "podlane")?;
-    let [first, second] = &specs;
+/// Two nodes with their pods, before their loaders are started. The first may have more uplinks than `eth0`.
+pub fn podlane_stopped(underlay: Underlay, uplinks: &[&str]) -> Result<[PodlaneNode; 2]> {
+    let Underlay { label, specs: [first, second], netns: [left, right] } = underlay;
     let mut nodes = [PodlaneNode::new(first.clone(), left)?, PodlaneNode::new(second.clone(), right)?];
     for (node, peer) in nodes.iter_mut().zip([second, first]) {
-        node.add_peer(peer, Route::Overlay);
+        node.add_peer(&peer, Route::Overlay);
         for number in 0..PODS {
-            let pod = pod(&node.spec, "podlane", number)?;
+            let pod = pod(&node.spec, &label, number)?;
             node.add_pod(pod);
         }
-        node.start()?;
     }
+    nodes[0].config.node.uplink = uplinks.iter().map(|&uplink| uplink.to_owned()).collect();
     Ok(nodes)
-}
-
-/// Names tell nodes of several runs apart: pins and runtime state lie under them.
-fn specs(topology: &str) -> [Spec; 2] {
-    let prefix = format!("bench{}-{topology}-", process::id());
-    [0, 1].map(|number| Spec::new(&prefix, number, Family::V4, false))
-}
-
-/// Two nodes' namespaces with one veth pair between them: no switch, so that only the dataplanes differ.
-fn underlay(specs: &[Spec; 2], topology: &str) -> Result<[Netns; 2]> {
-    let netns = [Netns::new(&format!("{topology}-worker-0"))?, Netns::new(&format!("{topology}-worker-1"))?];
-    wire::wire((&netns[0], "eth0"), (&netns[1], "eth0"), MTU)?;
-    for (netns, spec) in netns.iter().zip(specs) {
-        spec.underlay.iter().try_for_each(|address| wire::add_address(netns, "eth0", *address))?;
-    }
-    Ok(netns)
 }
 
 fn pod(spec: &Spec, topology: &str, number: u8) -> Result<Pod> {

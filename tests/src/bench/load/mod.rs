@@ -3,11 +3,12 @@
 //! Nothing in here looks at what it receives: that the bytes are right is for the suites to prove.
 
 mod batch;
+mod path;
+mod source_port;
 mod tcp;
 mod udp;
 
 use std::{
-    net::IpAddr,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
@@ -16,25 +17,15 @@ use std::{
 use anyhow::{Result, anyhow};
 
 pub use self::{
+    path::{Called, Path},
+    source_port::Sources,
     tcp::{connections, round_trips as tcp_round_trips, stream},
     udp::{packets, round_trips as udp_round_trips},
 };
 use super::cores::{self, Cores};
-use crate::netns::Netns;
 
 /// How often a background thread looks whether it is still needed, while nothing arrives.
 const LOOK: Duration = Duration::from_millis(100);
-
-/// From a namespace to an address in another.
-#[derive(Clone, Copy, Debug)]
-pub struct Path<'a> {
-    /// Where clients and senders are.
-    pub from: &'a Netns,
-    /// Where servers and receivers are.
-    pub to: &'a Netns,
-    /// Their address.
-    pub address: IpAddr,
-}
 
 /// How long a measurement takes.
 #[derive(Clone, Copy, Debug)]

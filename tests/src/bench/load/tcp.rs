@@ -7,14 +7,11 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use nix::sys::{
-    socket::{
-        setsockopt,
-        sockopt::{Linger, ReceiveTimeout},
-    },
+    socket::{setsockopt, sockopt::ReceiveTimeout},
     time::{TimeVal, TimeValLike as _},
 };
 
-use super::{Cores, LOOK, Needed, Path, Window, beside};
+use super::{Cores, LOOK, Needed, Path, Window, beside, source_port::Sources};
 use crate::traffic::tcp;
 
 /// One write of a bulk sender: with large ones the path is measured rather than the system calls.
@@ -74,9 +71,9 @@ pub fn round_trips(path: Path<'_>, window: Window, cores: Cores) -> Result<f64> 
 /// Connections per second, one after the other, each for a request and an answer of one byte.
 ///
 /// The client ends each by a reset (`SO_LINGER` of zero), so that neither side keeps the tuple in TIME-WAIT: tens of
-/// thousands of them would make later rounds differ from earlier ones.
+/// thousands of them would make later rounds differ from earlier ones. Source ports are fresh for as long as they last.
 pub fn connections(path: Path<'_>, window: Window, cores: Cores) -> Result<f64> {
-    let (listener, address) = tcp::listen(path.to, path.address)?;
+    let (listener, address) = path.listen()?;
     let look = TimeVal::milliseconds(i64::try_from(LOOK.as_millis())?);
     // For `accept`; connections inherit it.
     setsockopt(&listener, ReceiveTimeout, &look).context("SO_RCVTIMEO of a listener")?;
@@ -87,7 +84,10 @@ pub fn connections(path: Path<'_>, window: Window, cores: Cores) -> Result<f64> 
             }
             Ok(())
         }),
-        (cores.sender, move || path.from.enter(|| window.rate(|| ask_once(address)))),
+        (cores.sender, move || {
+            let sources = Sources::of(path.from.name());
+            path.from.enter(|| window.rate(|| ask_once(&sources, address)))
+        }),
     )
 }
 
@@ -107,12 +107,8 @@ fn answer_one(listener: &TcpListener) -> Result<()> {
     }
 }
 
-fn ask_once(address: SocketAddr) -> Result<u64> {
-    let mut connection =
-        TcpStream::connect(address).with_context(|| format!("connect over TCP to {address}"))?;
-    let reset = libc::linger { l_onoff: 1, l_linger: 0 };
-    setsockopt(&connection, Linger, &reset).context("SO_LINGER")?;
-    setsockopt(&connection, ReceiveTimeout, &TimeVal::seconds(5)).context("SO_RCVTIMEO")?;
+fn ask_once(sources: &Sources, address: SocketAddr) -> Result<u64> {
+    let mut connection = sources.connect(address)?;
     let mut byte = [0];
     connection.write_all(&byte).context("send a request on a new TCP connection")?;
     connection.read_exact(&mut byte).context("receive an answer on a new TCP connection")?;
@@ -121,7 +117,7 @@ fn ask_once(address: SocketAddr) -> Result<u64> {
 
 /// A connection over the path: the ends of its client and of its server.
 fn connected(path: Path<'_>) -> Result<(TcpStream, TcpStream)> {
-    let (listener, address) = tcp::listen(path.to, path.address)?;
+    let (listener, address) = path.listen()?;
     let client = tcp::connect(path.from, address)?;
     let (server, _client) = listener.accept().context("accept a TCP connection")?;
     server.set_nodelay(true).context("TCP_NODELAY")?;

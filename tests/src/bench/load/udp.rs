@@ -19,8 +19,8 @@ const PATIENCE: usize = 20;
 
 /// Requests of 64 bytes per second, each answered by as many before the next.
 pub fn round_trips(path: Path<'_>, window: Window, cores: Cores) -> Result<f64> {
-    let server = udp::bind(path.to, path.address)?;
-    let client = udp::connect(path.from, server.local_addr().context("a UDP server's address")?)?;
+    let (server, address) = path.receive()?;
+    let client = udp::connect(path.from, address)?;
     for socket in [&server, &client] {
         socket.set_read_timeout(Some(LOOK)).context("SO_RCVTIMEO")?;
     }
@@ -40,8 +40,8 @@ pub fn round_trips(path: Path<'_>, window: Window, cores: Cores) -> Result<f64> 
 
 /// Datagrams of 64 bytes per second that a receiver gets from a sender that sends all it can.
 pub fn packets(path: Path<'_>, window: Window, cores: Cores) -> Result<f64> {
-    let receiver = udp::bind(path.to, path.address)?;
-    let sender = udp::connect(path.from, receiver.local_addr().context("a UDP receiver's address")?)?;
+    let (receiver, address) = path.receive()?;
+    let sender = udp::connect(path.from, address)?;
     receiver.set_read_timeout(Some(LOOK)).context("SO_RCVTIMEO")?;
     beside(
         (cores.sender, |needed: &Needed<'_>| {
@@ -58,7 +58,7 @@ pub fn packets(path: Path<'_>, window: Window, cores: Cores) -> Result<f64> {
                 let count = arrived(batch.receive(&receiver))?.unwrap_or(0);
                 nothing = if count == 0 { nothing + 1 } else { 0 };
                 if nothing == PATIENCE {
-                    bail!("no UDP datagram arrives at {} in {}", path.address, path.to.name());
+                    bail!("no UDP datagram to {address} arrives in {}", path.to.name());
                 }
                 Ok(count)
             })

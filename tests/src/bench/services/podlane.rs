@@ -1,0 +1,79 @@
+//! Services by Podlane.
+
+use std::{net::IpAddr, path::Path, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use aya::maps::{HashMap, Map, MapData};
+use common::maps::{Frontend, FrontendKey, name};
+
+use super::plan::{self, Service};
+use crate::{config, counters, podlane_node::PodlaneNode, wait};
+
+/// Where service addresses are.
+const SERVICE_CIDR: &str = "10.32.0.0/16";
+/// How long a great many services may take, in an unoptimised build.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// Starts both nodes with the services that are called, as any node of a cluster has some before there are many.
+pub fn start(nodes: &mut [PodlaneNode; 2]) -> Result<()> {
+    for node in nodes {
+        node.config.node.service_cidr = vec![SERVICE_CIDR.parse()?];
+        node.config.masquerade = Some(config::Masquerade::on());
+        node.config.services = plan::services(0, 0).iter().map(configured).collect();
+        node.start()?;
+    }
+    Ok(())
+}
+
+/// Writes all services into the configuration of both nodes and waits until they are served.
+pub fn load(nodes: &mut [PodlaneNode; 2], services: &[Service]) -> Result<()> {
+    for node in nodes.iter_mut() {
+        node.config.services = services.iter().map(configured).collect();
+        node.reload()?;
+    }
+    let expected: usize = services.iter().map(frontends).sum();
+    nodes.iter().try_for_each(|node| wait_for(node, expected))
+}
+
+/// Waits until a node serves as many frontends: they are the last that the loader writes.
+fn wait_for(node: &PodlaneNode, expected: usize) -> Result<()> {
+    wait::until_within(PATIENCE, &format!("services of {} to be served", node.spec.name), || {
+        let count = count(&counters::map_path(&node.pins(), name::FRONTENDS)?)?;
+        ensure!(count == expected, "{count} of {expected} frontends are there");
+        Ok(Some(()))
+    })
+}
+
+fn count(path: &Path) -> Result<usize> {
+    let map = MapData::from_pin(path).with_context(|| format!("open {}", path.display()))?;
+    let map: HashMap<_, FrontendKey, Frontend> =
+        Map::HashMap(map).try_into().context("the `frontends` map")?;
+    Ok(map.keys().flatten().count())
+}
+
+/// One per address and port, and one for the service's address as such.
+fn frontends(service: &Service) -> usize {
+    let ports = service.protocols.len();
+    1 + ports + if service.node_port.is_some() { ports } else { 0 }
+}
+
+fn configured(service: &Service) -> config::Service {
+    let Service { name, cluster_ip, protocols, node_port, backends } = service;
+    let port = |protocol: &plan::Protocol| {
+        let (name, protocol) = match protocol {
+            plan::Protocol::Tcp => ("tcp", config::Protocol::Tcp),
+            plan::Protocol::Udp => ("udp", config::Protocol::Udp),
+        };
+        let mut port = config::ServicePort::new(protocol, plan::PORT).named(name);
+        port.node_port = *node_port;
+        let backend = |backend: &std::net::SocketAddrV4| {
+            config::Backend::new(IpAddr::from(*backend.ip()), backend.port())
+        };
+        port.backends = backends.iter().map(backend).collect();
+        port
+    };
+    protocols
+        .iter()
+        .map(port)
+        .fold(config::Service::new(name, &[IpAddr::from(*cluster_ip)]), config::Service::with)
+}

@@ -1,0 +1,98 @@
+//! Who calls what, by which dataplane, among how many services.
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use super::plan::Backend;
+
+/// Who translates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Dataplane {
+    /// Bridge, VXLAN device, and kube-proxy's rules in iptables mode.
+    Iptables,
+    /// The same with nftables mode.
+    Nftables,
+    /// Podlane.
+    Podlane,
+}
+
+impl Dataplane {
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::Iptables, Self::Nftables, Self::Podlane];
+
+    /// For tables.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Iptables => "iptables",
+            Self::Nftables => "nftables",
+            Self::Podlane => "Podlane",
+        }
+    }
+
+    /// The program that loads its rules.
+    #[must_use]
+    pub const fn tool(self) -> Option<&'static str> {
+        match self {
+            Self::Iptables => Some("iptables-restore"),
+            Self::Nftables => Some("nft"),
+            Self::Podlane => None,
+        }
+    }
+}
+
+/// Who calls, and where the backend is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scenario {
+    /// A pod calls a cluster IP; the backend is on its node.
+    ClusterIpLocal,
+    /// A pod calls a cluster IP; the backend is on the other node.
+    ClusterIpRemote,
+    /// A client outside the cluster calls a node port; the backend is on that node.
+    NodePortLocal,
+    /// A client outside the cluster calls a node port; the backend is on the other node.
+    NodePortRemote,
+}
+
+impl Scenario {
+    /// Every one.
+    pub const ALL: [Self; 4] =
+        [Self::ClusterIpLocal, Self::ClusterIpRemote, Self::NodePortLocal, Self::NodePortRemote];
+
+    /// For tables.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ClusterIpLocal => "pod to ClusterIP, local backend",
+            Self::ClusterIpRemote => "pod to ClusterIP, remote backend",
+            Self::NodePortLocal => "outside to NodePort, local backend",
+            Self::NodePortRemote => "outside to NodePort, remote backend",
+        }
+    }
+
+    /// Where the backend is, seen from the node that is called.
+    #[must_use]
+    pub const fn backend(self) -> Backend {
+        match self {
+            Self::ClusterIpLocal | Self::NodePortLocal => Backend::Local,
+            Self::ClusterIpRemote | Self::NodePortRemote => Backend::Remote,
+        }
+    }
+
+    /// Whether the client is outside the cluster.
+    #[must_use]
+    pub const fn is_from_outside(self) -> bool {
+        matches!(self, Self::NodePortLocal | Self::NodePortRemote)
+    }
+}
+
+/// A dataplane with a number of services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Side {
+    /// Who translates.
+    pub dataplane: Dataplane,
+    /// How many services there are.
+    pub services: u16,
+}
