@@ -121,7 +121,7 @@ pub struct Fields<F: Family> {
 #[repr(C, align(8))]
 #[derive(Clone, Copy)]
 pub struct Ip<F: Family> {
-    /// Where the payload starts, in bytes from the start of the packet.
+    /// See [`Self::payload`].
     pub payload: usize,
     /// Length from the IP header on, in bytes.
     pub len: usize,
@@ -154,11 +154,22 @@ pub enum Fragment {
 }
 
 impl<F: Family> Ip<F> {
+    /// Where the payload starts, in bytes from the start of the packet.
+    ///
+    /// Within a bound that the verifier can see where it knows nothing else of it: behind the call of a function that it
+    /// verifies on its own. Headers end well before.
+    #[inline(always)]
+    #[must_use]
+    pub const fn payload(&self) -> usize {
+        const BOUND: usize = 4095;
+        self.payload & BOUND
+    }
+
     /// One number for its flow; all fragments of a packet share it, and so do the two ends' outer ports' spreads.
     #[inline(always)]
     pub fn flow<P: Packet>(&self, packet: &P) -> u32 {
         let ports = match (self.fragment, has_ports(self.protocol)) {
-            (Fragment::No, true) => packet.at::<Ports>(self.payload).copied().unwrap_or_default(),
+            (Fragment::No, true) => packet.at::<Ports>(self.payload()).copied().unwrap_or_default(),
             _ => Ports::default(),
         };
         flow::hash(F::fold(self.src), F::fold(self.dst), ports, self.protocol)
@@ -174,7 +185,7 @@ impl<F: Family> Ip<F> {
             (_, protocol::SCTP) => 12,
             _ => 0,
         };
-        let end = self.payload + needed;
+        let end = self.payload() + needed;
         if end > offset + self.len || end > packet.len() { None } else { Some(self) }
     }
 }

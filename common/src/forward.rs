@@ -248,7 +248,7 @@ fn exceeds<F: Family, P: Packet>(packet: &P, ip: &Ip<F>, mtu: u32) -> bool {
     }
     match packet.gso_size() {
         0 => true,
-        size => ip.payload - ETH_LEN + upper_header_len(packet, ip) + size as usize > mtu as usize,
+        size => ip.payload() - ETH_LEN + upper_header_len(packet, ip) + size as usize > mtu as usize,
     }
 }
 
@@ -259,7 +259,7 @@ fn upper_header_len<F: Family, P: Packet>(packet: &P, ip: &Ip<F>) -> usize {
     const DATA_OFFSET: usize = 12;
     match ip.protocol {
         protocol::TCP => {
-            packet.at::<u8>(ip.payload + DATA_OFFSET).map_or(0, |byte| usize::from(byte >> 4) * 4)
+            packet.at::<u8>(ip.payload() + DATA_OFFSET).map_or(0, |byte| usize::from(byte >> 4) * 4)
         }
         _ => size_of::<UdpHdr>(),
     }

@@ -59,7 +59,7 @@ pub fn echo<F: Family, D: Dataplane>(packet: &mut D, ip: &mut Ip<F>) -> Answer {
         return Answer::Withheld;
     }
     F::readdress(packet, ETH_LEN, ip.dst, ip.src);
-    if let Some(header) = packet.at_mut::<Icmpv4Hdr>(ip.payload) {
+    if let Some(header) = packet.at_mut::<Icmpv4Hdr>(ip.payload()) {
         let old = [header.type_, header.code];
         header.type_ = F::ECHO_REPLY;
         header.check = checksum::update(header.check, old, [header.type_, header.code]);
@@ -114,7 +114,7 @@ fn may_answer<F: Family, P: Packet>(packet: &P, ip: &Ip<F>) -> bool {
         return false;
     }
     ip.protocol != F::ICMP
-        || packet.at::<u8>(ip.payload).is_some_and(|icmp_type| !F::is_icmp_error(*icmp_type))
+        || packet.at::<u8>(ip.payload()).is_some_and(|icmp_type| !F::is_icmp_error(*icmp_type))
 }
 
 /// Writes the headers before the quote.

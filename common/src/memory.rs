@@ -17,11 +17,12 @@ pub use self::{connections::ConnectionTable, services::ServiceTables};
 use crate::{
     checksum,
     counters::Reason,
-    family::Family,
+    family::{Family, Ip},
     maps::{Allowed, Budget, Endpoint, Hop, Route, Vtep},
+    nat::{self, Side, Stage, Step},
     node::Node,
     packet::{Failed, Helper, Packet},
-    tables::{Account, Dataplane, NextHop, Tables, Underlay},
+    tables::{Account, Connections, Dataplane, NextHop, Tables, Underlay},
     verdict::Action,
     wire::{ETH_LEN, Wire},
 };
@@ -217,6 +218,27 @@ impl<F: Family> Tables<F> for Memory {
         let destination = bytemuck::bytes_of(&query.destination).to_vec();
         self.asked.borrow_mut().push((destination, query.source_port));
         self.next_hop
+    }
+}
+
+impl<F: Family> Stage<F> for Memory
+where
+    Self: Connections<F>,
+{
+    fn translate(&mut self, ip: &mut Ip<F>, side: Side) -> Step {
+        nat::translate(self, ip, side)
+    }
+
+    fn masquerade(&mut self, ip: &mut Ip<F>) -> Step {
+        nat::masquerade(self, ip)
+    }
+
+    fn inbound(&mut self, ip: &mut Ip<F>) -> Step {
+        nat::inbound(self, ip)
+    }
+
+    fn undo(&mut self, ip: &mut Ip<F>) {
+        nat::undo(self, ip);
     }
 }
 

@@ -13,7 +13,8 @@
 //! | [`related`] | ICMP errors about a packet of a connection |
 //! | [`rewrite`] | the bytes |
 //!
-//! Each step is a function of its own in the programs, too. They have their tuples and entries in a map element of this CPU's
+//! A hook calls the stage through [`Stage`]: in the programs each of its methods is a function that the verifier walks through
+//! once, on its own, and not again for every state that a hook may be in (half a million instructions, else). The steps have their tuples and entries in a map element of this CPU's
 //! own ([`Staged`]): the stack that a chain of calls shares has no room for them.
 
 pub mod established;
@@ -34,12 +35,18 @@ use crate::{
     wire::Ports,
 };
 
+/// Whether anything is ever translated.
+#[inline(always)]
+pub fn is_on<D: Dataplane>(packet: &D) -> bool {
+    packet.node().has_any(feature::SERVICES | feature::MASQUERADE)
+}
+
 /// Whether a packet may be for a service, from one, or of a masqueraded connection: what is not has no entry anywhere, but
 /// for what a pod sends outside, which [`masquerade`] is for.
 #[inline(always)]
 pub fn concerns<F: Family, D: Dataplane>(packet: &D, ip: &Ip<F>) -> bool {
     let node = packet.node();
-    if !node.has_any(feature::SERVICES | feature::MASQUERADE) {
+    if !is_on(packet) {
         return false;
     }
     if ip.fragment == Fragment::Later || ip.protocol == F::ICMP {
@@ -51,12 +58,27 @@ pub fn concerns<F: Family, D: Dataplane>(packet: &D, ip: &Ip<F>) -> bool {
     if !family::has_ports(ip.protocol) {
         return ip.dst == F::underlay(node);
     }
-    let Some([a, b, c, d]) = packet.at::<Ports>(ip.payload).copied() else { return false };
+    let Some([a, b, c, d]) = packet.at::<Ports>(ip.payload()).copied() else { return false };
     if packet.interesting(interest::endpoint(F::fold(ip.src), [a, b], ip.protocol)) {
         return true;
     }
     let port = u16::from_be_bytes([c, d]);
     ip.dst == F::underlay(node) && port >= node.ports_first && port <= node.ports_last
+}
+
+/// The stage, as a hook calls it.
+pub trait Stage<F: Family> {
+    /// See [`translate`].
+    fn translate(&mut self, ip: &mut Ip<F>, side: Side) -> Step;
+
+    /// See [`masquerade`].
+    fn masquerade(&mut self, ip: &mut Ip<F>) -> Step;
+
+    /// See [`inbound`].
+    fn inbound(&mut self, ip: &mut Ip<F>) -> Step;
+
+    /// See [`undo`].
+    fn undo(&mut self, ip: &mut Ip<F>);
 }
 
 /// Translates a packet, if it is of a connection or begins one with a service. `ip` then says
@@ -74,7 +96,7 @@ where
     of_connection(packet, ip, side)
 }
 
-#[inline(never)]
+#[inline(always)]
 fn of_connection<F, D>(packet: &mut D, ip: &mut Ip<F>, side: Side) -> Step
 where
     F: Family,
@@ -99,7 +121,7 @@ where
 }
 
 /// Gives a packet from a pod to the outside the node's own address.
-#[inline(never)]
+#[inline(always)]
 pub fn masquerade<F, D>(packet: &mut D, ip: &mut Ip<F>) -> Step
 where
     F: Family,
@@ -118,7 +140,7 @@ where
 }
 
 /// Remembers a connection that comes from outside as it is, so that its answers are not masqueraded.
-#[inline(never)]
+#[inline(always)]
 pub fn inbound<F, D>(packet: &mut D, ip: &mut Ip<F>) -> Step
 where
     F: Family,
@@ -152,15 +174,12 @@ where
 /// Gives a packet back the addresses and ports that it came with, so that its source can be told of it.
 ///
 /// The other direction's entry has them; a packet that was not translated has none.
-#[inline(never)]
+#[inline(always)]
 pub fn undo<F, D>(packet: &mut D, ip: &mut Ip<F>)
 where
     F: Family,
     D: Dataplane + Connections<F>,
 {
-    if !packet.node().has_any(feature::SERVICES | feature::MASQUERADE) {
-        return;
-    }
     let Some(staged) = workspace::<F, D>(packet) else { return };
     if !tuple::read(packet, ip, &mut staged.key) {
         return;

@@ -55,7 +55,7 @@ pub fn answer<D: Dataplane>(packet: &mut D, ip: &Ip<V6>) -> Option<D::Done> {
     if ip.protocol != protocol::ICMPV6 || ip.fragment == Fragment::Later {
         return None;
     }
-    let icmp_type = packet.at::<Icmpv6Hdr>(ip.payload)?.type_;
+    let icmp_type = packet.at::<Icmpv6Hdr>(ip.payload())?.type_;
     if !(FIRST..=LAST).contains(&icmp_type) {
         return None;
     }
@@ -79,12 +79,12 @@ fn asks_for_gateway<D: Dataplane>(packet: &D, ip: &Ip<V6>) -> bool {
     let gateway = V6::gateway(packet.node());
     let on_link = packet.at::<Ipv6Hdr>(ETH_LEN).is_some_and(|header| header.hop_limit == 255);
     on_link
-        && ip.payload == ETH_LEN + V6::HEADER_LEN
+        && ip.payload() == ETH_LEN + V6::HEADER_LEN
         && gateway != [0; 2]
         && ip.src != [0; 2]
         && ip.src != gateway
         && packet
-            .at::<Solicitation>(ip.payload)
+            .at::<Solicitation>(ip.payload())
             .is_some_and(|asked| asked.icmp.code == 0 && load16(&asked.target) == gateway)
 }
 

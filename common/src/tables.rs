@@ -11,6 +11,7 @@ use crate::{
     counters::Reason,
     family::{Family, V4, V6},
     maps::{Allowed, Budget, Endpoint, Hop, Route, Vtep},
+    nat::Stage,
     node::Node,
     packet::{Failed, Packet},
     verdict::Action,
@@ -94,7 +95,9 @@ pub enum Account {
 }
 
 /// Everything that a decision needs: the packet at hand, the tables of both families, the node, the counters.
-pub trait Dataplane: Packet + Tables<V4> + Tables<V6> + Connections<V4> + Connections<V6> + Services {
+pub trait Dataplane:
+    Packet + Tables<V4> + Tables<V6> + Connections<V4> + Connections<V6> + Services + Stage<V4> + Stage<V6>
+{
     /// What a hook answers the kernel.
     type Done: Copy;
 

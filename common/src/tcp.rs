@@ -43,7 +43,7 @@ const LEN: usize = size_of::<Header>();
 #[inline(never)]
 pub fn reset<F: Family, D: Dataplane>(packet: &mut D, ip: &mut Ip<F>) -> Answer {
     let Some(Header { src_port, dst_port, sequence, acknowledgment, offset, flags, .. }) =
-        packet.at::<Header>(ip.payload).copied()
+        packet.at::<Header>(ip.payload()).copied()
     else {
         return Answer::Withheld;
     };
@@ -52,7 +52,7 @@ pub fn reset<F: Family, D: Dataplane>(packet: &mut D, ip: &mut Ip<F>) -> Answer 
         packet.count(Reason::IcmpWithheld, 0);
         return Answer::Withheld;
     }
-    let header_len = ip.payload - ETH_LEN + usize::from(offset >> 4) * 4;
+    let header_len = ip.payload() - ETH_LEN + usize::from(offset >> 4) * 4;
     let data = (ip.len.wrapping_sub(header_len)) as u32;
     let length = data.wrapping_add(u32::from(flags & SYN != 0)).wrapping_add(u32::from(flags & FIN != 0));
     if let Err(failure) = packet.quote(ETH_LEN + F::HEADER_LEN + LEN, 0) {

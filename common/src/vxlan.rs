@@ -141,7 +141,7 @@ where
     D: Dataplane + Tables<O>,
 {
     let node = packet.node();
-    let plain = ip.payload == ETH_LEN + O::HEADER_LEN && ip.fragment == Fragment::No;
+    let plain = ip.payload() == ETH_LEN + O::HEADER_LEN && ip.fragment == Fragment::No;
     if ip.protocol != protocol::UDP || !plain || ip.dst != O::underlay(node) {
         return Ok(None);
     }

@@ -16,6 +16,7 @@ mod maps;
 mod opaque;
 mod skb;
 mod stack;
+mod stage;
 mod tables;
 #[cfg(feature = "trace")]
 mod trace;

@@ -54,6 +54,14 @@ impl Skb {
         }
     }
 
+    /// The packet of that context again, in a function that the verifier takes on its own: it knows nothing of its caller's.
+    ///
+    /// Neither the hook nor the length as received is known there: nothing is counted but by the hooks themselves.
+    #[inline(always)]
+    pub fn again(raw: *mut __sk_buff) -> Self {
+        Self { raw, received: 0, hook: Hook::FromPod }
+    }
+
     /// The hook that the program is attached to.
     #[inline(always)]
     pub fn hook(&self) -> Hook {

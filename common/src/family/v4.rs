@@ -89,7 +89,7 @@ impl Family for V4 {
             fragment: Fragment::No,
             may_fragment: false,
         };
-        packet.at::<[u8; 8]>(ip.payload).map(|_| ip)
+        packet.at::<[u8; 8]>(ip.payload()).map(|_| ip)
     }
 
     #[inline(always)]

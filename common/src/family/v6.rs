@@ -58,7 +58,7 @@ impl Family for V6 {
             may_fragment: false,
         };
         if is_extension(ip.protocol) {
-            let walked = walk_extensions(packet, ip.payload, ip.protocol);
+            let walked = walk_extensions(packet, ip.payload(), ip.protocol);
             if walked == 0 {
                 return None;
             }
@@ -88,7 +88,7 @@ impl Family for V6 {
             fragment: Fragment::No,
             may_fragment: false,
         };
-        packet.at::<[u8; 8]>(ip.payload).map(|_| ip)
+        packet.at::<[u8; 8]>(ip.payload()).map(|_| ip)
     }
 
     #[inline(always)]

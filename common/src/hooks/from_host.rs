@@ -7,10 +7,10 @@ use crate::{
     family::{Family, Ip, V4, V6},
     forward::{self, Origin},
     maps::route_kind,
-    nat::{self, Side, Step},
+    nat::{self, Side, Stage, Step},
     node::feature,
     settle::{act, drop},
-    tables::{Connections, Dataplane, Tables},
+    tables::{Dataplane, Tables},
     verdict::{Action, Refusal},
     wire::{ETH_LEN, Eth, ether_type},
 };
@@ -39,7 +39,7 @@ const LOOPBACK: u32 = 1;
 fn routed<F, D>(packet: &mut D, ip: &mut Ip<F>) -> D::Done
 where
     F: Family,
-    D: Dataplane + Tables<F> + Connections<F>,
+    D: Dataplane + Tables<F> + Stage<F>,
 {
     let refusal = match route(packet, ip) {
         Ok(verdict) => return verdict,
@@ -48,7 +48,9 @@ where
     let Refusal::Answer(reason, trouble) = refusal else {
         return refusal.discard(packet);
     };
-    nat::undo(packet, ip);
+    if nat::is_on(packet) {
+        Stage::<F>::undo(packet, ip);
+    }
     // Not from the gateway: its address is the node's own, and a stack takes no packet from itself off a device.
     let unreachable = ip.dst;
     match answer::answer(packet, ip, &unreachable, trouble) {
@@ -63,11 +65,11 @@ where
 fn route<F, D>(packet: &mut D, ip: &mut Ip<F>) -> Result<D::Done, Refusal>
 where
     F: Family,
-    D: Dataplane + Tables<F> + Connections<F>,
+    D: Dataplane + Tables<F> + Stage<F>,
 {
     let mut step = Step::Untouched;
     if nat::concerns(packet, ip) {
-        step = nat::translate(packet, ip, Side::Host).goes_on()?;
+        step = Stage::<F>::translate(packet, ip, Side::Host).goes_on()?;
     }
     // What the node sends to itself is none of ours, unless it has called a service.
     let own = packet.ifindex() == LOOPBACK;
@@ -79,7 +81,7 @@ where
     }
     if let Some(pod) = Tables::<F>::pod(packet, &ip.dst) {
         if !own && comes_from_outside(packet, ip) {
-            nat::inbound(packet, ip).goes_on()?;
+            Stage::<F>::inbound(packet, ip).goes_on()?;
         }
         // The last hop's addresses are `to_pod`'s to write: it sees the packet next.
         return Ok(act(packet, Reason::ToPod, Action::Device { ifindex: pod.ifindex }));

@@ -7,11 +7,11 @@ use crate::{
     family::{Family, Ip, V4, V6},
     forward::{self, Origin},
     maps::route_kind,
-    nat::{self, Side, Step},
+    nat::{self, Side, Stage, Step},
     ndp,
     node::feature,
     settle::{act, drop},
-    tables::{Account, Connections, Dataplane, Tables},
+    tables::{Account, Dataplane, Tables},
     verdict::{Action, Refusal},
     wire::{ETH_LEN, Eth, ether_type},
 };
@@ -45,7 +45,7 @@ pub fn from_pod<D: Dataplane>(packet: &mut D) -> D::Done {
 fn routed<F, D>(packet: &mut D, ip: &mut Ip<F>) -> D::Done
 where
     F: Family,
-    D: Dataplane + Tables<F> + Connections<F>,
+    D: Dataplane + Tables<F> + Stage<F>,
 {
     let refusal = match route(packet, ip) {
         Ok(verdict) => return verdict,
@@ -54,7 +54,9 @@ where
     let Refusal::Answer(reason, trouble) = refusal else {
         return refusal.discard(packet);
     };
-    nat::undo(packet, ip);
+    if nat::is_on(packet) {
+        Stage::<F>::undo(packet, ip);
+    }
     let gateway = F::gateway(packet.node());
     match answer::answer(packet, ip, &gateway, trouble) {
         Answer::Ready => {
@@ -70,7 +72,7 @@ where
 fn route<F, D>(packet: &mut D, ip: &mut Ip<F>) -> Result<D::Done, Refusal>
 where
     F: Family,
-    D: Dataplane + Tables<F> + Connections<F>,
+    D: Dataplane + Tables<F> + Stage<F>,
 {
     if F::is_multicast(ip.dst) {
         return Err(Reason::Multicast.into());
@@ -81,7 +83,7 @@ where
 
     let mut step = Step::Untouched;
     if nat::concerns(packet, ip) {
-        step = nat::translate(packet, ip, Side::Pod).goes_on()?;
+        step = Stage::<F>::translate(packet, ip, Side::Pod).goes_on()?;
     }
     if let Some(pod) = Tables::<F>::pod(packet, &ip.dst) {
         F::take_hop(packet, ETH_LEN)?;
@@ -104,11 +106,11 @@ where
 fn outside<F, D>(packet: &mut D, ip: &mut Ip<F>, mut step: Step) -> Result<D::Done, Refusal>
 where
     F: Family,
-    D: Dataplane + Tables<F> + Connections<F>,
+    D: Dataplane + Tables<F> + Stage<F>,
 {
     let masquerade = packet.node().has(feature::MASQUERADE);
     if step == Step::Untouched && masquerade && forward::is_outside(packet, ip) {
-        step = nat::masquerade(packet, ip).goes_on()?;
+        step = Stage::<F>::masquerade(packet, ip).goes_on()?;
     }
     let reason = match step {
         Step::Masqueraded => Reason::Masqueraded,
@@ -124,7 +126,7 @@ where
 fn sender<F, D>(packet: &D, ip: &Ip<F>) -> Result<u32, Refusal>
 where
     F: Family,
-    D: Dataplane + Tables<F> + Connections<F>,
+    D: Dataplane + Tables<F> + Stage<F>,
 {
     let ifindex = packet.ifindex();
     match Tables::<F>::pod(packet, &ip.src) {

@@ -6,10 +6,10 @@ use crate::{
     family::{Family, Ip, V4, V6},
     forward::{self, Origin},
     maps::route_kind,
-    nat::{self, Side, Step},
+    nat::{self, Side, Stage, Step},
     node::feature,
     settle::{act, drop},
-    tables::{Account, Connections, Dataplane, Tables},
+    tables::{Account, Dataplane, Tables},
     verdict::{Action, Refusal, Trouble},
     vxlan,
     wire::{ETH_LEN, Eth, ether_type},
@@ -106,7 +106,7 @@ where
 fn deliver<F, D>(packet: &mut D, arrival: Arrival) -> D::Done
 where
     F: Family,
-    D: Dataplane + Tables<F> + Connections<F>,
+    D: Dataplane + Tables<F> + Stage<F>,
 {
     if arrival.room != 0
         && let Err(refusal) = strip::<F, D>(packet, arrival.room)
@@ -145,12 +145,12 @@ fn strip<F: Family, D: Dataplane>(packet: &mut D, room: usize) -> Result<(), Ref
 fn accept<F, D>(packet: &mut D, ip: &mut Ip<F>, arrival: Arrival) -> Result<D::Done, Refusal>
 where
     F: Family,
-    D: Dataplane + Tables<F> + Connections<F>,
+    D: Dataplane + Tables<F> + Stage<F>,
 {
     let tos = vxlan::congestion(arrival.tos, ip.tos)?;
     let mut step = Step::Untouched;
     if nat::concerns(packet, ip) {
-        step = nat::translate(packet, ip, Side::Uplink).goes_on()?;
+        step = Stage::<F>::translate(packet, ip, Side::Uplink).goes_on()?;
     }
     if arrival.peer == OUTSIDE && !step.translated() {
         return Ok(act(packet, Reason::Foreign, Action::Continue));
@@ -203,9 +203,11 @@ fn tell<F, D>(
 ) -> Result<D::Done, Refusal>
 where
     F: Family,
-    D: Dataplane + Tables<F> + Connections<F>,
+    D: Dataplane + Tables<F> + Stage<F>,
 {
-    nat::undo(packet, ip);
+    if nat::is_on(packet) {
+        Stage::<F>::undo(packet, ip);
+    }
     let node = packet.node();
     // Nobody outside knows the pods' gateway.
     let from = if arrival.peer == OUTSIDE { F::underlay(node) } else { F::gateway(node) };

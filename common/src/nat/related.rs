@@ -10,7 +10,7 @@ use super::{
 use crate::{
     checksum,
     family::{Family, Ip},
-    maps::Tuple,
+    maps::{Tuple, connection_flag},
     packet::Packet,
     tables::{Connections, Dataplane},
     wire::{ETH_LEN, Ports, protocol},
@@ -27,27 +27,36 @@ where
     D: Dataplane + Connections<F>,
 {
     let Some(staged) = workspace::<F, D>(packet) else { return Step::Untouched };
-    let start = ip.payload + size_of::<Icmpv4Hdr>();
+    let start = ip.payload() + size_of::<Icmpv4Hdr>();
     if !answers_to::<F, D>(packet, start, &mut staged.key) {
         return Step::Untouched;
     }
     let Some(entry) = Connections::<F>::connection(packet, &staged.key) else { return Step::Untouched };
     let becomes = entry.becomes();
-    if *becomes == staged.key {
+    if entry.flags() & connection_flag::INBOUND != 0 {
         return Step::Untouched;
     }
-    // From the other end itself, not from a router on the way: then it is known by another address, too.
-    let src = if ip.src == staged.key.src { becomes.src } else { ip.src };
-    let quote = quote::<F, D>(packet, start, &staged.key, becomes);
+    let changed = quote::<F, D>(packet, start, &staged.key, becomes);
     let old = F::sum(ip.src) + F::sum(ip.dst);
-    let new = F::sum(src) + F::sum(becomes.dst);
-    F::readdress(packet, ETH_LEN, src, becomes.dst);
-    (ip.src, ip.dst) = (src, becomes.dst);
-    let pseudo = if F::IS_V6 { checksum::difference(old, new) } else { 0 };
-    if let Some(header) = packet.at_mut::<Icmpv4Hdr>(ip.payload) {
-        header.check = checksum::adjust(header.check, checksum::words(quote) + checksum::words(pseudo));
+    // From the other end itself, not from a router on the way: then it is known by another address, too.
+    if ip.src == staged.key.src {
+        ip.src = becomes.src;
     }
+    ip.dst = becomes.dst;
+    let new = F::sum(ip.src) + F::sum(ip.dst);
+    header(packet, ip, changed, checksum::difference(old, new));
     Step::Translated
+}
+
+/// Gives the error the addresses that `ip` has, which change a sum by `addresses`; its quote has changed by `quote`.
+#[inline(never)]
+fn header<F: Family, P: Packet>(packet: &mut P, ip: &Ip<F>, quote: u32, addresses: u32) {
+    F::readdress(packet, ETH_LEN, ip.src, ip.dst);
+    // ICMP's checksum covers addresses in IPv6 only.
+    let pseudo = if F::IS_V6 { checksum::words(addresses) } else { 0 };
+    if let Some(header) = packet.at_mut::<Icmpv4Hdr>(ip.payload()) {
+        header.check = checksum::adjust(header.check, checksum::words(quote) + pseudo);
+    }
 }
 
 /// Reads the tuple of the answers to the packet that is quoted at `start`, if that can be told.
@@ -71,7 +80,7 @@ where
     F: Family,
     P: Packet,
 {
-    let Some(payload) = F::quoted(packet, start).map(|quoted| quoted.payload) else { return 0 };
+    let Some(payload) = F::quoted(packet, start).map(|quoted| quoted.payload()) else { return 0 };
     let addresses = rewrite::address_change::<F>(from, to);
     let ports = rewrite::port_change(from, to);
     F::readdress(packet, start, to.dst, to.src);

@@ -33,7 +33,7 @@ where
     }
     if let Some((at, pseudo)) = checksum_at::<F>(ip.protocol) {
         let addresses = if pseudo { addresses } else { 0 };
-        packet.upper_changed(ip.payload + at, addresses, ports, ip.protocol == protocol::UDP);
+        packet.upper_changed(ip.payload() + at, addresses, ports, ip.protocol == protocol::UDP);
     }
 }
 
@@ -72,10 +72,10 @@ pub fn port_change<A>(from: &Tuple<A>, to: &Tuple<A>) -> u32 {
 pub fn write_ports<F: Family, P: Packet>(packet: &mut P, ip: &Ip<F>, to: &Tuple<F::Addr>) {
     let ([a, b], [c, d]) = (to.src_port, to.dst_port);
     if ip.protocol != F::ICMP {
-        if let Some(ports) = packet.at_mut::<Ports>(ip.payload) {
+        if let Some(ports) = packet.at_mut::<Ports>(ip.payload()) {
             *ports = [a, b, c, d];
         }
-    } else if let Some(id) = packet.at_mut::<[u8; 2]>(ip.payload + ICMP_ID) {
+    } else if let Some(id) = packet.at_mut::<[u8; 2]>(ip.payload() + ICMP_ID) {
         // One of them is zero.
         *id = [a | c, b | d];
     }

@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// Where a packet came from.
-#[repr(u8)]
+#[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// A pod of this node.
@@ -18,7 +18,7 @@ pub enum Side {
 }
 
 /// One number, as a BPF function can return it.
-#[repr(u8)]
+#[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// No connection with that tuple is known. What it comes to is still to be decided.
@@ -51,7 +51,45 @@ pub enum Step {
     PortsExhausted,
 }
 
+impl Side {
+    /// By number.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of(number: u32) -> Self {
+        match number {
+            0 => Self::Pod,
+            1 => Self::Uplink,
+            _ => Self::Host,
+        }
+    }
+}
+
 impl Step {
+    const ALL: [Self; 14] = [
+        Self::Unknown,
+        Self::Begun,
+        Self::Untouched,
+        Self::Translated,
+        Self::Masqueraded,
+        Self::Echo,
+        Self::NoSuchService,
+        Self::NoBackend,
+        Self::NoLocalBackend,
+        Self::SourceRange,
+        Self::BackendGone,
+        Self::FragmentUnknown,
+        Self::ConntrackFull,
+        Self::PortsExhausted,
+    ];
+
+    /// By number; [`Step::Unknown`] is that of none.
+    #[inline(always)]
+    #[must_use]
+    pub fn of(number: u32) -> Self {
+        let mut steps = Self::ALL.iter();
+        steps.find(|step| **step as u32 == number).copied().unwrap_or(Self::Unknown)
+    }
+
     /// Whether the packet is another one now.
     #[inline(always)]
     #[must_use]

@@ -37,12 +37,12 @@ where
 #[inline(always)]
 pub fn ports<F: Family, P: Packet>(packet: &P, ip: &Ip<F>) -> Option<Ports> {
     if has_ports(ip.protocol) {
-        return packet.at::<Ports>(ip.payload).copied();
+        return packet.at::<Ports>(ip.payload()).copied();
     }
     if ip.protocol != F::ICMP {
         return Some([0; 4]);
     }
-    let [icmp_type, _, _, _, a, b] = *packet.at::<[u8; ICMP_ID + 2]>(ip.payload)?;
+    let [icmp_type, _, _, _, a, b] = *packet.at::<[u8; ICMP_ID + 2]>(ip.payload())?;
     if icmp_type == F::ECHO_REQUEST {
         Some([a, b, 0, 0])
     } else if icmp_type == F::ECHO_REPLY {
@@ -57,7 +57,7 @@ pub fn ports<F: Family, P: Packet>(packet: &P, ip: &Ip<F>) -> Option<Ports> {
 pub fn is_icmp_error<F: Family, P: Packet>(packet: &P, ip: &Ip<F>) -> bool {
     ip.protocol == F::ICMP
         && ip.fragment != Fragment::Later
-        && packet.at::<u8>(ip.payload).is_some_and(|icmp_type| F::is_icmp_error(*icmp_type))
+        && packet.at::<u8>(ip.payload()).is_some_and(|icmp_type| F::is_icmp_error(*icmp_type))
 }
 
 /// Flags of a TCP header (RFC 9293, section 3.1); none for what has no such header.
@@ -67,7 +67,7 @@ pub fn tcp_flags<F: Family, P: Packet>(packet: &P, ip: &Ip<F>) -> u8 {
     if ip.protocol != protocol::TCP || ip.fragment == Fragment::Later {
         return 0;
     }
-    packet.at::<u8>(ip.payload + FLAGS).copied().unwrap_or(0)
+    packet.at::<u8>(ip.payload() + FLAGS).copied().unwrap_or(0)
 }
 
 /// What the first fragment of a packet said.
