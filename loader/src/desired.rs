@@ -7,6 +7,8 @@ mod conntrack;
 mod masquerade;
 mod mtu;
 mod node;
+pub mod placement;
+pub mod selection;
 pub mod services;
 
 use std::{collections::BTreeSet, net::IpAddr, path::PathBuf};
@@ -17,7 +19,7 @@ use serde::Serialize;
 pub use self::{
     capacities::Capacities,
     conntrack::Timeouts,
-    masquerade::Masquerade,
+    masquerade::{DEFAULT_PORTS, Masquerade},
     mtu::{MAX_MTU, MIN_MTU4, MIN_MTU6, MtuError, OVERHEAD4, OVERHEAD6},
     node::{Node, gateway_of},
     services::{HealthCheck, ServicePort},

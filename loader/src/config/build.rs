@@ -8,35 +8,40 @@ use super::{
     capacity::capacities,
     check::underlay,
     file::{self, File},
+    services::{Frontends, health_checks, services},
 };
 use crate::{
     desired::{
-        DEFAULT_GATEWAY, DEFAULT_INTERFACE, DEFAULT_PORT, DEFAULT_VNI, Desired, Node, Overlay, Peer, Pod,
-        gateway_of,
+        DEFAULT_GATEWAY, DEFAULT_INTERFACE, DEFAULT_PORT, DEFAULT_VNI, Desired, Masquerade, Node, Overlay,
+        Peer, Pod, gateway_of,
     },
     mac,
 };
 
 /// What the file asks for; `None` if it has errors, which are reported by then.
-pub(super) fn desired(file: &File) -> Option<Desired> {
+pub(super) fn desired(file: &File, frontends: &Frontends) -> Option<Desired> {
     let node = file.node.as_ref()?;
     let mut peers =
         file.peers.iter().map(|it| peer(it, node, file.overlay.direct)).collect::<Option<Vec<_>>>()?;
     peers.sort_by(|a, b| a.name.cmp(&b.name));
     let mut pods = file.pods.iter().map(pod).collect::<Option<Vec<_>>>()?;
     pods.sort_by(|a, b| a.name.cmp(&b.name));
+    let services = services(file, frontends)?;
     Some(Desired {
         node: this_node(node)?,
         overlay: Overlay {
             vni: file.overlay.vni.unwrap_or(DEFAULT_VNI),
-            port: file.overlay.port.map_or(Some(DEFAULT_PORT), |port| port.try_into().ok())?,
+            port: file.overlay.port.as_ref().map_or(Some(DEFAULT_PORT), |port| port.value.try_into().ok())?,
             mtu: file.overlay.mtu.as_ref().map(|mtu| mtu.value),
         },
         peers,
         pods,
+        health_checks: health_checks(file, &services),
+        services,
+        echo: file.echo.unwrap_or(true),
+        masquerade: masquerade(file, node),
+        timeouts: file.timeouts,
         capacities: capacities(file),
-        echo: true,
-        ..Desired::default()
     })
 }
 
@@ -56,10 +61,33 @@ fn this_node(node: &file::Node) -> Option<Node> {
         underlay6: addresses.iter().find_map(ipv6),
         loopback4: loopbacks.iter().find_map(ipv4),
         loopback6: loopbacks.iter().find_map(ipv6),
-        service_cidrs: Vec::new(),
-        node_port_addresses: addresses,
+        service_cidrs: node.service_cidrs.values().copied().collect(),
+        node_port_addresses: node.node_port_addresses(),
         pod_cidrs,
     })
+}
+
+fn masquerade(file: &File, node: &file::Node) -> Masquerade {
+    // What is sent to pods and services is never masqueraded; a route for part of them would take them away.
+    let routed: Vec<_> = node
+        .pod_cidrs
+        .values()
+        .chain(node.service_cidrs.values())
+        .chain(file.peers.iter().flat_map(|peer| peer.pod_cidrs.values()))
+        .copied()
+        .chain(node.addresses.values().map(|address| IpNet::from(*address)))
+        .chain(
+            file.peers.iter().flat_map(|peer| peer.addresses.values()).map(|address| IpNet::from(*address)),
+        )
+        .collect();
+    let is_outside = |prefix: &&IpNet| !routed.iter().any(|routed| routed.contains(*prefix));
+    let mut exclude: Vec<_> = file.masquerade.exclude.values().filter(is_outside).copied().collect();
+    exclude.sort_unstable();
+    Masquerade {
+        enabled: file.masquerade.enabled.as_ref().is_some_and(|enabled| enabled.value),
+        exclude,
+        ports: file.masquerade.ports(),
+    }
 }
 
 fn ipv4(address: &IpAddr) -> Option<std::net::Ipv4Addr> {

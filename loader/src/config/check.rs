@@ -12,10 +12,10 @@ use ipnet::IpNet;
 use super::{
     capacity,
     diagnostic::{At, Errors, Place},
-    file::{File, Node, Peer, Pod},
-    overlap,
+    file::{File, Masquerade, Node, Peer, Pod},
+    overlap, services,
 };
-use crate::desired::{DEFAULT_GATEWAY, DEFAULT_INTERFACE, MIN_MTU4, MIN_MTU6, gateway_of};
+use crate::desired::{DEFAULT_GATEWAY, DEFAULT_INTERFACE, DEFAULT_PORT, MIN_MTU4, MIN_MTU6, gateway_of};
 
 /// Checks everything that no single value can tell.
 pub(super) fn check(errors: &Errors<'_>, file: &File) {
@@ -28,12 +28,14 @@ pub(super) fn check(errors: &Errors<'_>, file: &File) {
     unique(errors, "name", file.pods.iter().filter_map(|pod| pod.name.as_ref()), Clone::clone);
     unique(errors, "address", file.pods.iter().flat_map(|pod| &pod.addresses.items), |address| *address);
     check_devices(errors, &file.pods);
+    check_masquerade(errors, file);
+    services::check(errors, file);
     overlap::check(errors, file);
     capacity::check(errors, file);
 }
 
 /// Reports every value that has been there before.
-fn unique<'a, T: 'a, K: Eq + Hash>(
+pub(super) fn unique<'a, T: 'a, K: Eq + Hash>(
     errors: &Errors<'_>,
     what: &str,
     values: impl Iterator<Item = &'a At<T>>,
@@ -58,6 +60,7 @@ fn check_node(errors: &Errors<'_>, file: &File, node: &Node) {
         }
     }
     unique(errors, "device", node.uplinks.items.iter(), Clone::clone);
+    check_node_ports(errors, file, node);
 
     let gateway = node.gateway.as_ref().map_or(DEFAULT_GATEWAY, |gateway| &gateway.value);
     if let Some(uplink) = node.uplinks.items.iter().find(|uplink| uplink.value == gateway) {
@@ -85,7 +88,18 @@ fn check_node(errors: &Errors<'_>, file: &File, node: &Node) {
     }
 }
 
-fn under(place: &Place, key: &str) -> Place {
+fn check_node_ports(errors: &Errors<'_>, file: &File, node: &Node) {
+    let addresses = node.other_addresses();
+    unique(errors, "address", addresses.items.iter(), |address| *address);
+    for At { value: address, place } in &addresses.items {
+        let mut peers = file.peers.iter().flat_map(|peer| &peer.addresses.items);
+        if let Some(peer) = peers.find(|peer| peer.value == *address) {
+            errors.wrong(place, format!("{address} is a peer's, {}", errors.refer(&peer.place)));
+        }
+    }
+}
+
+pub(super) fn under(place: &Place, key: &str) -> Place {
     Place { key: format!("{}.{key}", place.key), span: place.span.clone() }
 }
 
@@ -141,7 +155,7 @@ fn check_pods(errors: &Errors<'_>, pods: &[Pod], node: &Node) {
 }
 
 /// Why a pod of this node can't have the address.
-fn misplaced(errors: &Errors<'_>, address: IpAddr, node: &Node) -> Option<String> {
+pub(super) fn misplaced(errors: &Errors<'_>, address: IpAddr, node: &Node) -> Option<String> {
     let cidrs = &node.pod_cidrs;
     let Some(cidr) = cidrs.items.iter().find(|cidr| cidr.value.contains(&address)) else {
         return cidrs
@@ -160,6 +174,37 @@ fn misplaced(errors: &Errors<'_>, address: IpAddr, node: &Node) -> Option<String
         return None;
     };
     Some(format!("{address} is {what} of {}", errors.refer(&cidr.place)))
+}
+
+fn check_masquerade(errors: &Errors<'_>, file: &File) {
+    let Masquerade { enabled, exclude, .. } = &file.masquerade;
+    unique(errors, "prefix", exclude.items.iter(), |prefix| *prefix);
+    let ports = file.masquerade.ports();
+    let vxlan = file.overlay.port.as_ref().map_or(u32::from(DEFAULT_PORT), |port| port.value);
+    if let Some(given) = &file.masquerade.ports
+        && u16::try_from(vxlan).is_ok_and(|port| ports.contains(&port))
+    {
+        errors.wrong(&given.place, format!("{vxlan} is VXLAN's own port, overlay.port"));
+    } else if let Some(given) = &file.overlay.port
+        && u16::try_from(vxlan).is_ok_and(|port| ports.contains(&port))
+    {
+        let message =
+            format!("{vxlan} is among the ports to masquerade with, {}-{}", ports.start(), ports.end());
+        errors.wrong(&given.place, message);
+    }
+    let (Some(enabled), Some(node)) = (enabled.as_ref().filter(|enabled| enabled.value), &file.node) else {
+        return;
+    };
+    for (ipv4, family) in [(true, "IPv4"), (false, "IPv6")] {
+        let has_pods = node.pod_cidrs.values().any(|cidr| cidr.addr().is_ipv4() == ipv4);
+        let has_address = node.addresses.values().any(|address| address.is_ipv4() == ipv4);
+        if has_pods && !has_address && node.addresses.complete {
+            let own = errors.refer(&node.addresses.place);
+            let message =
+                format!("not of {family}: the node has no {family} address to masquerade with, see {own}");
+            errors.odd(&enabled.place, message);
+        }
+    }
 }
 
 /// Two pods can't share a device.

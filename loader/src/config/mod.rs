@@ -2,7 +2,7 @@
 //!
 //! A file goes through four steps, each of which reports all that it finds: the parser of the `toml` crate makes a
 //! document with places; `reader` takes the known keys of each table out of it and `value` their values, into a
-//! `File`; `check` compares the values; `build` makes the [`Desired`] state.
+//! `File`; `check` compares the values, and `services` settles who is called where; `build` makes the [`Desired`] state.
 
 mod build;
 mod capacity;
@@ -12,6 +12,7 @@ mod file;
 mod overlap;
 mod reader;
 mod schema;
+mod services;
 mod suggest;
 mod value;
 
@@ -52,7 +53,11 @@ pub fn parse(file: &str, text: &str) -> Result<Config, Invalid> {
     }
     let read = File::read(&errors, &Section::root(&errors, document.get_ref()));
     check::check(&errors, &read);
-    let desired = build::desired(&read);
+    let frontends = services::resolve(&errors, &read);
+    let desired = build::desired(&read, &frontends);
+    if let Some(desired) = &desired {
+        capacity::check_services(&errors, &read, desired);
+    }
     match (errors.into_outcome(file), desired) {
         (Ok(warnings), Some(desired)) => Ok(Config { desired, warnings }),
         (Ok(_), None) => Err(Invalid { file: file.to_owned(), errors: Vec::new() }),

@@ -72,7 +72,7 @@ impl<'a> Section<'a> {
             return format!("unknown key; did you mean \"{meant}\"?");
         }
         if let Some(table) = schema::ALL.into_iter().find(|table| table.keys.contains(&key)) {
-            return format!("unknown key; \"{key}\" belongs in [{}]", table.name);
+            return format!("unknown key; \"{key}\" belongs in {}", table.heading);
         }
         format!("unknown key; known here: {}", keys.join(", "))
     }
@@ -84,8 +84,8 @@ impl<'a> Section<'a> {
     fn get(&self, key: &str) -> Option<(Place, &'a DeValue<'a>)> {
         debug_assert!(
             self.schema.keys.contains(&key),
-            "{key} is missing in the schema of [{}]",
-            self.schema.name
+            "{key} is missing in the schema of {}",
+            self.schema.heading
         );
         let value: &Spanned<DeValue<'_>> = self.entries.get(key)?;
         Some((Place { key: self.path(key), span: value.span() }, value.get_ref()))
@@ -161,8 +161,17 @@ impl<'a> Section<'a> {
         if self.get(key).is_none() {
             return List { place: self.missing(key), items: Vec::new(), complete: false };
         }
+        self.filled_list(key, read)
+    }
+
+    /// The values of the list `key`, which must not be empty; none if it isn't there.
+    pub(super) fn filled_list<T>(
+        &self,
+        key: &str,
+        read: impl Fn(&DeValue<'_>) -> Result<T, Fault>,
+    ) -> List<T> {
         let mut list = self.list(key, read);
-        if list.items.is_empty() && list.complete {
+        if self.get(key).is_some() && list.items.is_empty() && list.complete {
             self.errors.wrong(&list.place, "empty; give at least one");
             list.complete = false;
         }
@@ -176,7 +185,7 @@ impl<'a> Section<'a> {
             DeValue::Table(entries) => Some(Self::open(self.errors, entries, schema, place)),
             other => {
                 self.errors
-                    .wrong(&place, format!("expected one table [{}], found {}", schema.name, kind(other)));
+                    .wrong(&place, format!("expected one table {}, found {}", schema.heading, kind(other)));
                 None
             }
         }
@@ -186,8 +195,8 @@ impl<'a> Section<'a> {
     pub(super) fn required_table(&self, schema: &'static Table) -> Option<Self> {
         if self.get(schema.name).is_none() && !self.is_misspelt(schema.name) {
             self.errors.missing(
-                &Place { key: schema.name.to_owned(), span: self.place.span.clone() },
-                format!("missing; give a table [{}]", schema.name),
+                &Place { key: self.path(schema.name), span: self.place.span.clone() },
+                format!("missing; give a table {}", schema.heading),
             );
         }
         self.table(schema)
@@ -195,7 +204,7 @@ impl<'a> Section<'a> {
 
     /// Every table `[[name]]`.
     pub(super) fn tables(&self, schema: &'static Table) -> Vec<Self> {
-        self.elements(schema.name)
+        self.elements(schema)
             .into_iter()
             .filter_map(|(place, value)| {
                 let DeValue::Table(entries) = value else {
@@ -207,9 +216,23 @@ impl<'a> Section<'a> {
             .collect()
     }
 
-    /// Every element of the list `name`, unread.
-    pub(super) fn elements(&self, name: &str) -> Vec<(Place, &'a DeValue<'a>)> {
-        match self.get(name) {
+    /// Every table `[[name]]`, of which there must be one.
+    pub(super) fn required_tables(&self, schema: &'static Table) -> Vec<Self> {
+        let tables = self.tables(schema);
+        if self
+            .get(schema.name)
+            .is_none_or(|(_, value)| value.as_array().is_some_and(|tables| tables.is_empty()))
+            && !self.is_misspelt(schema.name)
+        {
+            let place = Place { key: self.path(schema.name), span: self.place.span.clone() };
+            self.errors.missing(&place, format!("missing; give at least one {}", schema.heading));
+        }
+        tables
+    }
+
+    /// Every element of the list, unread.
+    fn elements(&self, schema: &'static Table) -> Vec<(Place, &'a DeValue<'a>)> {
+        match self.get(schema.name) {
             None => Vec::new(),
             Some((place, DeValue::Array(values))) => {
                 let at = |(index, value): (usize, &'a Spanned<DeValue<'a>>)| {
@@ -218,7 +241,8 @@ impl<'a> Section<'a> {
                 values.iter().enumerate().map(at).collect()
             }
             Some((place, other)) => {
-                self.errors.wrong(&place, format!("expected [[{name}]], once each, found {}", kind(other)));
+                self.errors
+                    .wrong(&place, format!("expected {}, once each, found {}", schema.heading, kind(other)));
                 Vec::new()
             }
         }

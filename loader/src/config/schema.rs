@@ -3,8 +3,10 @@
 /// A table of the file.
 #[derive(Debug)]
 pub(super) struct Table {
-    /// Its name; empty for the file itself.
+    /// The key that it stands under, in the table around it; empty for the file itself.
     pub(super) name: &'static str,
+    /// As it is written at its head.
+    pub(super) heading: &'static str,
     /// What may stand in it.
     pub(super) keys: &'static [&'static str],
 }
@@ -12,30 +14,140 @@ pub(super) struct Table {
 /// The file itself.
 pub(super) const ROOT: Table = Table {
     name: "",
-    keys: &[NODE.name, OVERLAY.name, MAPS.name, XDP.name, MASQUERADE.name, PEER.name, POD.name, SERVICE],
+    heading: "",
+    keys: &[
+        NODE.name,
+        OVERLAY.name,
+        MASQUERADE.name,
+        SERVICES.name,
+        CONNTRACK.name,
+        MAPS.name,
+        XDP.name,
+        PEER.name,
+        POD.name,
+        SERVICE.name,
+    ],
 };
 /// This node.
-pub(super) const NODE: Table =
-    Table { name: "node", keys: &["name", "address", "uplink", "pod-cidr", "vtep-mac", "gateway"] };
+pub(super) const NODE: Table = Table {
+    name: "node",
+    heading: "[node]",
+    keys: &[
+        "name",
+        "address",
+        "uplink",
+        "pod-cidr",
+        "vtep-mac",
+        "gateway",
+        "service-cidr",
+        "node-port-address",
+    ],
+};
 /// The tunnel.
-pub(super) const OVERLAY: Table = Table { name: "overlay", keys: &["mode", "vni", "port", "mtu"] };
-/// Sizes of the maps.
-pub(super) const MAPS: Table = Table { name: "maps", keys: &["pods", "peers", "routes", "sources"] };
-/// The XDP hook of the uplinks.
-pub(super) const XDP: Table = Table { name: "xdp", keys: &["mode"] };
+pub(super) const OVERLAY: Table =
+    Table { name: "overlay", heading: "[overlay]", keys: &["mode", "vni", "port", "mtu"] };
 /// Masquerading of what pods send out of the cluster.
-pub(super) const MASQUERADE: Table = Table { name: "masquerade", keys: &["enabled", "exclude", "ports"] };
+pub(super) const MASQUERADE: Table =
+    Table { name: "masquerade", heading: "[masquerade]", keys: &["enabled", "exclude", "ports"] };
+/// What all services have in common.
+pub(super) const SERVICES: Table = Table { name: "services", heading: "[services]", keys: &["echo"] };
+/// Connections that are translated.
+pub(super) const CONNTRACK: Table =
+    Table { name: "conntrack", heading: "[conntrack]", keys: &[TIMEOUT.name] };
+/// When they are forgotten.
+pub(super) const TIMEOUT: Table = Table {
+    name: "timeout",
+    heading: "[conntrack.timeout]",
+    keys: &["tcp-syn", "tcp-established", "tcp-closing", "udp", "udp-stream", "icmp", "sctp", "other"],
+};
+/// Sizes of the maps.
+pub(super) const MAPS: Table = Table {
+    name: "maps",
+    heading: "[maps]",
+    keys: &[
+        "pods",
+        "peers",
+        "routes",
+        "sources",
+        "services",
+        "frontends",
+        "backends",
+        "maglev",
+        "source-ranges",
+        "conntrack",
+        "affinity",
+        "fragments",
+    ],
+};
+/// The XDP hook of the uplinks.
+pub(super) const XDP: Table = Table { name: "xdp", heading: "[xdp]", keys: &["mode"] };
 /// Another node, once each.
 pub(super) const PEER: Table =
-    Table { name: "peer", keys: &["name", "address", "vtep-mac", "pod-cidr", "route"] };
+    Table { name: "peer", heading: "[[peer]]", keys: &["name", "address", "vtep-mac", "pod-cidr", "route"] };
 /// A pod, once each.
-pub(super) const POD: Table =
-    Table { name: "pod", keys: &["name", "netns", "interface", "ip", "allowed-sources"] };
-/// A service, once each; not read in this release, so its keys aren't known.
-pub(super) const SERVICE: &str = "service";
+pub(super) const POD: Table = Table {
+    name: "pod",
+    heading: "[[pod]]",
+    keys: &["name", "netns", "interface", "ip", "allowed-sources", HOST_PORT.name],
+};
+/// A port of the node that stands for one of a pod's, once each.
+pub(super) const HOST_PORT: Table = Table {
+    name: "host-port",
+    heading: "[[pod.host-port]]",
+    keys: &["port", "host-port", "protocol", "host-ip"],
+};
+/// A service, once each.
+pub(super) const SERVICE: Table = Table {
+    name: "service",
+    heading: "[[service]]",
+    keys: &[
+        "name",
+        "cluster-ip",
+        "external-ip",
+        "load-balancer-ip",
+        "source-ranges",
+        AFFINITY.name,
+        "external-traffic-policy",
+        "internal-traffic-policy",
+        "algorithm",
+        "health-check-node-port",
+        SERVICE_PORT.name,
+    ],
+};
+/// Whether a client keeps its backend.
+pub(super) const AFFINITY: Table =
+    Table { name: "affinity", heading: "[service.affinity]", keys: &["client-ip-seconds"] };
+/// A port of a service, once each.
+pub(super) const SERVICE_PORT: Table = Table {
+    name: "port",
+    heading: "[[service.port]]",
+    keys: &["name", "protocol", "port", "node-port", BACKEND.name],
+};
+/// Who answers for it, once each.
+pub(super) const BACKEND: Table = Table {
+    name: "backend",
+    heading: "[[service.port.backend]]",
+    keys: &["ip", "port", "node", "weight", "state"],
+};
 
 /// Every table with keys of its own.
-pub(super) const ALL: [&Table; 7] = [&NODE, &OVERLAY, &MAPS, &XDP, &MASQUERADE, &PEER, &POD];
+pub(super) const ALL: [&Table; 15] = [
+    &NODE,
+    &OVERLAY,
+    &MASQUERADE,
+    &SERVICES,
+    &CONNTRACK,
+    &TIMEOUT,
+    &MAPS,
+    &XDP,
+    &PEER,
+    &POD,
+    &HOST_PORT,
+    &SERVICE,
+    &AFFINITY,
+    &SERVICE_PORT,
+    &BACKEND,
+];
 
 #[cfg(test)]
 mod tests {
@@ -44,17 +156,14 @@ mod tests {
     #[test]
     fn every_key_is_documented() {
         let docs = include_str!("../../../docs/config.md");
-        for table in ALL {
-            let heading =
-                docs.lines().find(|line| line.starts_with('#') && line.contains(&format!("{}]", table.name)));
-            assert!(heading.is_some(), "docs/config.md has no heading for [{}]", table.name);
-            let section = docs.split(heading.unwrap_or_default()).nth(1).unwrap_or_default();
+        for Table { heading, keys, .. } in ALL {
+            let title = format!("## `{heading}`\n");
+            let section = docs.split(&title).nth(1).unwrap_or_else(|| panic!("no {title} in docs/config.md"));
             let section = section.split("\n## ").next().unwrap_or_default();
-            for key in table.keys {
+            for key in *keys {
                 assert!(
                     section.lines().any(|line| line.starts_with(&format!("| `{key}` |"))),
-                    "docs/config.md has no row for {key} under [{}]",
-                    table.name
+                    "docs/config.md has no row for {key} under {heading}"
                 );
             }
         }

@@ -63,6 +63,12 @@ pub(super) fn integer(range: RangeInclusive<u32>) -> impl Fn(&DeValue<'_>) -> Re
     }
 }
 
+/// A port.
+pub(super) fn port(value: &DeValue<'_>) -> Result<u16, Fault> {
+    let port = integer(1..=u32::from(u16::MAX))(value)?;
+    u16::try_from(port).map_err(|_| Fault(format!("{port} is not a port")))
+}
+
 /// One of a few words.
 pub(super) fn choice<T: Copy>(words: &[(&'static str, T)]) -> impl Fn(&DeValue<'_>) -> Result<T, Fault> {
     move |value| {
@@ -203,6 +209,15 @@ pub(super) fn pod_cidr(value: &DeValue<'_>) -> Result<IpNet, Fault> {
     let cidr = prefix(value)?;
     match unusable(cidr.network()) {
         Some(what) => fault(format!("{cidr} starts with {what}; pods need addresses that hosts can have")),
+        None => Ok(cidr),
+    }
+}
+
+/// A prefix in which services have their addresses.
+pub(super) fn service_cidr(value: &DeValue<'_>) -> Result<IpNet, Fault> {
+    let cidr = prefix(value)?;
+    match unusable(cidr.network()) {
+        Some(what) => fault(format!("{cidr} starts with {what}; services need addresses that can be called")),
         None => Ok(cidr),
     }
 }

@@ -29,7 +29,7 @@ pub struct ServicePort {
     pub random: bool,
     /// Who answers, sorted by address and port, each once.
     pub endpoints: Vec<Endpoint>,
-    /// Where it is called, sorted by kind, each kind once; none without frontends.
+    /// Where it is called, sorted by kind, each kind once; at least one.
     pub exposures: Vec<Exposure>,
 }
 
@@ -189,6 +189,15 @@ impl Family {
         }
     }
 
+    /// `IPv4` or `IPv6`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        }
+    }
+
     /// 4 or 6.
     #[must_use]
     pub const fn number(self) -> u8 {
@@ -200,6 +209,16 @@ impl Family {
 }
 
 impl Protocol {
+    /// As it is written: `TCP`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+            Self::Sctp => "SCTP",
+        }
+    }
+
     /// IP protocol number.
     #[must_use]
     pub const fn number(self) -> u8 {
@@ -212,6 +231,18 @@ impl Protocol {
 }
 
 impl Kind {
+    /// As it is written: `ClusterIP`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ClusterIp => "ClusterIP",
+            Self::ExternalIp => "ExternalIP",
+            Self::LoadBalancer => "LoadBalancer",
+            Self::NodePort => "NodePort",
+            Self::HostPort => "HostPort",
+        }
+    }
+
     /// Whether its addresses are those of services, rather than of nodes.
     #[must_use]
     pub const fn has_own_addresses(self) -> bool {
