@@ -97,6 +97,24 @@ impl NodePaths {
         self.run.join("lock")
     }
 
+    /// Says that the loopback device's `accept_local` was turned on by a loader.
+    #[must_use]
+    pub fn accept_local(&self) -> PathBuf {
+        self.run.join("accept_local")
+    }
+
+    /// The services by number, see [`ServicesState`](crate::state::ServicesState).
+    #[must_use]
+    pub fn services(&self) -> PathBuf {
+        self.run.join("services.json")
+    }
+
+    /// What connections that are forgotten have counted, see [`CollectorState`](crate::state::CollectorState).
+    #[must_use]
+    pub fn collector(&self) -> PathBuf {
+        self.run.join("conntrack.json")
+    }
+
     /// The [`State`](crate::state::State).
     #[must_use]
     pub fn state(&self) -> PathBuf {

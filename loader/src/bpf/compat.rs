@@ -70,6 +70,14 @@ pub(super) fn capacity(capacities: &Capacities, map: &str) -> Option<u32> {
         name::VTEPS4 | name::VTEPS6 | name::PEER_TRAFFIC => Some(capacities.peers),
         name::ROUTES4 | name::ROUTES6 => Some(capacities.routes),
         name::SOURCES4 | name::SOURCES6 => Some(capacities.sources),
+        name::SERVICES => Some(capacities.services),
+        name::FRONTENDS => Some(capacities.frontends),
+        name::BACKENDS => Some(capacities.backends),
+        name::MAGLEV => Some(capacities.maglev),
+        name::SOURCE_RANGES => Some(capacities.source_ranges),
+        name::CONNTRACK4 | name::CONNTRACK6 => Some(capacities.conntrack),
+        name::AFFINITY => Some(capacities.affinity),
+        name::FRAGMENTS => Some(capacities.fragments),
         _ => None,
     }
 }

@@ -11,7 +11,7 @@ use aya::{
 use aya_log::EbpfLogger;
 use common::{
     counters::Hook,
-    maps::{Traffic, name},
+    maps::{Backend, Service, Traffic, name},
     node::{GLOBAL, Node},
 };
 
@@ -22,7 +22,11 @@ use super::{
     lpm_map::Lpm,
     pins,
 };
-use crate::{desired::Capacities, paths::NodePaths, sync::Tables};
+use crate::{
+    desired::Capacities,
+    paths::NodePaths,
+    sync::{ServiceMaps, Shared, Tables},
+};
 
 /// How much of the verifier's log is shown.
 const LOG_TAIL_LINES: usize = 40;
@@ -51,6 +55,7 @@ pub struct Programs {
     pub(super) paths: NodePaths,
     /// Maps that the loader fills.
     pub tables: Tables,
+    service_maps: Option<ServiceMaps>,
     pod_traffic: PerCpuArray<MapData, Traffic>,
     peer_traffic: PerCpuArray<MapData, Traffic>,
     trace: Option<TraceLog>,
@@ -83,6 +88,7 @@ pub fn load(request: Request<'_>) -> Result<Programs, BpfError> {
     }
     let trace = trace_log(&mut ebpf)?;
     let tables = take_tables(&mut ebpf, &wanted)?;
+    let service_maps = Some(take_service_maps(&mut ebpf, &wanted)?);
     let pod_traffic = take(&mut ebpf, name::POD_TRAFFIC)?;
     let peer_traffic = take(&mut ebpf, name::PEER_TRAFFIC)?;
     let paths = paths.clone();
@@ -90,6 +96,7 @@ pub fn load(request: Request<'_>) -> Result<Programs, BpfError> {
         ebpf,
         paths,
         tables,
+        service_maps,
         pod_traffic,
         peer_traffic,
         trace,
@@ -105,6 +112,11 @@ impl Programs {
     #[must_use]
     pub fn are_for(&self, node: &Node, capacities: &Capacities) -> bool {
         self.node == *node && self.capacities == *capacities
+    }
+
+    /// The maps of services, for whoever asks first.
+    pub fn take_service_maps(&mut self) -> Option<ServiceMaps> {
+        self.service_maps.take()
     }
 
     /// Messages of the trace build.
@@ -216,6 +228,29 @@ fn take_tables(ebpf: &mut Ebpf, wanted: &HashMap<&'static str, Definition>) -> R
         vteps4: hash(ebpf, name::VTEPS4, room(name::VTEPS4))?,
         vteps6: hash(ebpf, name::VTEPS6, room(name::VTEPS6))?,
     })
+}
+
+fn take_service_maps(
+    ebpf: &mut Ebpf,
+    wanted: &HashMap<&'static str, Definition>,
+) -> Result<ServiceMaps, BpfError> {
+    let room = |name| wanted.get(name).map_or(0, |definition| definition.max_entries);
+    Ok(ServiceMaps {
+        services: shared(ebpf, name::SERVICES, room(name::SERVICES), size_of::<Service>())?,
+        backends: shared(ebpf, name::BACKENDS, room(name::BACKENDS), size_of::<Backend>())?,
+        maglev: shared(ebpf, name::MAGLEV, room(name::MAGLEV), size_of::<u32>())?,
+        interest: shared(ebpf, name::INTEREST, room(name::INTEREST), size_of::<u64>())?,
+        frontends: hash(ebpf, name::FRONTENDS, room(name::FRONTENDS))?,
+        source_ranges: lpm(ebpf, name::SOURCE_RANGES, room(name::SOURCE_RANGES))?,
+    })
+}
+
+fn shared(ebpf: &mut Ebpf, name: &'static str, elements: u32, value_size: usize) -> Result<Shared, BpfError> {
+    let failed = |source| BpfError::Map { call: "mmap", map: name, source };
+    let Some(Map::Array(map)) = ebpf.take_map(name) else {
+        return Err(BpfError::Object { what: format!("has no array {name}") });
+    };
+    Shared::map(map.fd(), elements, value_size).map_err(|error| failed(error.into()))
 }
 
 fn hash<K: Pod + Ord, V: Pod>(

@@ -1,6 +1,9 @@
 //! The gateway device: carries the pods' gateway addresses, and everything that the node itself sends to pods.
 
-use std::net::IpAddr;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use ipnet::IpNet;
 
@@ -25,7 +28,7 @@ pub struct Gateway<'a> {
     pub mtu: u32,
     /// The pods' gateway addresses.
     pub addresses: Vec<IpAddr>,
-    /// Every pod CIDR of the cluster.
+    /// Every pod CIDR of the cluster, and where services are called.
     pub destinations: Vec<IpNet>,
 }
 
@@ -150,18 +153,21 @@ fn ensure_routes(
     wanted: &[Route],
 ) -> Result<Vec<DeviceError>, DeviceError> {
     let current = netlink.routes(link)?;
+    let known: BTreeMap<IpNet, Route> = current.iter().map(|route| (route.destination, *route)).collect();
+    let destinations: BTreeSet<IpNet> = wanted.iter().map(|route| route.destination).collect();
     let mut problems = Vec::new();
-    for route in wanted.iter().filter(|route| !current.contains(route)) {
-        if let Some(old) = current.iter().find(|old| old.destination == route.destination) {
-            netlink.delete_route(link, *old)?;
+    for route in wanted {
+        match known.get(&route.destination) {
+            Some(old) if old == route => continue,
+            Some(old) => netlink.delete_route(link, *old)?,
+            None => {}
         }
         match netlink.add_route(link, *route) {
             Err(error) if error.is(libc::EEXIST) => problems.push(DeviceError::RouteTaken(route.destination)),
             outcome => outcome?,
         }
     }
-    let stale = |old: &&Route| !wanted.iter().any(|route| route.destination == old.destination);
-    for route in current.iter().filter(stale) {
+    for route in current.iter().filter(|old| !destinations.contains(&old.destination)) {
         log::info!("removing route to {route} from {}", link.name);
         netlink.delete_route(link, *route)?;
     }

@@ -9,7 +9,7 @@ use thiserror::Error;
 pub struct Sysctl<'a> {
     /// `ipv4` or `ipv6`.
     pub family: &'static str,
-    /// Name of the device, one of Podlane's own.
+    /// Name of the device: one of Podlane's own, or the loopback device.
     pub device: &'a str,
     /// Name of the setting.
     pub key: &'static str,
@@ -34,6 +34,15 @@ impl Sysctl<'_> {
             Err(error) => Err(error),
         };
         outcome.map_err(|source| SysctlError { path, value, source })
+    }
+
+    /// The setting as it is.
+    pub fn get(self) -> Result<String, SysctlError> {
+        let path = self.path();
+        match fs::read_to_string(&path) {
+            Ok(value) => Ok(value.trim().to_owned()),
+            Err(source) => Err(SysctlError { path, value: "nothing", source }),
+        }
     }
 
     /// As [`set`](Self::set), and content if the kernel has no such setting: IPv6 may be compiled out or turned off.

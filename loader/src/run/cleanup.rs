@@ -5,7 +5,7 @@ use std::fs;
 
 use anyhow::Context as _;
 
-use super::NodeLock;
+use super::{NodeLock, reconcile::set_accept_local};
 use crate::{
     bpf,
     causes::one_line,
@@ -30,6 +30,9 @@ pub fn cleanup(paths: &NodePaths) -> anyhow::Result<()> {
             Vec::new()
         }
     };
+    if let Err(error) = set_accept_local(paths, false) {
+        errors.push(one_line(error.as_ref()));
+    }
     if let Err(error) = fs::remove_dir_all(paths.run()) {
         errors.push(format!("remove {}: {error}", paths.run().display()));
     }

@@ -12,7 +12,7 @@ use std::{
 use super::{
     events::{Events, Happened},
     notify,
-    reconcile::{Outcome, Reconciler, RememberedSlots},
+    reconcile::{Outcome, Reconciler, RememberedSlots, check_ports},
 };
 use crate::{
     bpf::{Programs, TraceLog},
@@ -76,11 +76,13 @@ impl Daemon {
     /// Reaches the desired state for the first time.
     pub(super) fn start(&mut self) -> anyhow::Result<()> {
         log::info!(
-            "node {}: {} pods, {} peers",
+            "node {}: {} pods, {} peers, {} service ports",
             self.desired.node.name,
             self.desired.pods.len(),
-            self.desired.peers.len()
+            self.desired.peers.len(),
+            self.desired.services.len()
         );
+        check_ports(&self.desired)?;
         self.namespaces = self.look_at_namespaces();
         let outcome = self.reconciler.reconcile(&self.desired, &self.remembered)?;
         self.record(outcome);
@@ -136,6 +138,7 @@ impl Daemon {
                 "node.name has changed from {old} to {new}: that is another node; run `loader cleanup` and start anew"
             );
         }
+        check_ports(&desired)?;
         self.namespaces = namespaces_of(&desired);
         match self.reconciler.reconcile(&desired, &self.remembered) {
             Ok(outcome) => {

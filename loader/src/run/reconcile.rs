@@ -3,6 +3,7 @@
 
 mod facts;
 mod pods;
+mod services;
 mod slots;
 
 use std::{
@@ -16,7 +17,10 @@ use anyhow::Context as _;
 use common::counters::Hook;
 
 use self::pods::Pods;
-pub(super) use self::slots::RememberedSlots;
+pub(super) use self::{
+    services::{check_ports, set_accept_local},
+    slots::RememberedSlots,
+};
 use crate::{
     bpf::{self, Programs},
     desired::Desired,
@@ -24,7 +28,7 @@ use crate::{
     netlink::{Handle, Link},
     paths::NodePaths,
     state::{PeerState, PodState, WaitingPod},
-    sync::{self, Contents, Facts, Slots},
+    sync::{self, Contents, Facts, Services, Slots},
 };
 
 /// What keeps the node as it should be.
@@ -34,6 +38,8 @@ pub(super) struct Reconciler {
     own: NetnsId,
     netlink: Handle,
     programs: Option<Programs>,
+    /// What the maps of the programs have of services.
+    services: Option<Services>,
     pod_slots: Slots,
     peer_slots: Slots,
     /// MTU that each uplink had when it was last there.
@@ -60,6 +66,8 @@ struct Devices {
     gateway: Link,
     uplinks: Vec<Link>,
     pods: Pods,
+    /// The loopback device, while the node has to come to its own node ports by it.
+    loopback: Option<Link>,
     overlay_mtu: u32,
     uplink_mtu: u32,
 }
@@ -79,6 +87,7 @@ impl Reconciler {
             own: Netns::current()?.id(),
             netlink: Handle::open().context("open a netlink socket")?,
             programs: None,
+            services: None,
             pod_slots: Slots::default(),
             peer_slots: Slots::default(),
             uplink_mtus: BTreeMap::new(),
@@ -106,6 +115,7 @@ impl Reconciler {
         let devices = self.ensure_devices(desired, &mut problems)?;
         self.ensure_programs(desired, &devices, remembered)?;
         self.fill_maps(desired, &devices)?;
+        self.sync_services(desired, &mut problems);
         self.attach(&devices, &mut problems)?;
         self.tidy(desired, &devices)?;
         Ok(self.outcome(desired, devices, problems))
@@ -118,7 +128,25 @@ impl Reconciler {
         let uplink_mtu = mtus.iter().copied().min().unwrap_or(overlay_mtu);
         let gateway = self.ensure_gateway(desired, overlay_mtu, problems)?;
         let pods = Pods::ensure(&mut self.netlink, self.own, desired, overlay_mtu)?;
-        Ok(Devices { gateway, uplinks, pods, overlay_mtu, uplink_mtu })
+        let loopback = self.ensure_loopback(desired)?;
+        Ok(Devices { gateway, uplinks, pods, loopback, overlay_mtu, uplink_mtu })
+    }
+
+    /// The loopback device, if it is needed.
+    fn ensure_loopback(&mut self, desired: &Desired) -> anyhow::Result<Option<Link>> {
+        if !services::are_called_at_node(desired) {
+            return Ok(None);
+        }
+        set_accept_local(&self.paths, true)?;
+        let device = services::LOOPBACK;
+        let link = self.netlink.link(device)?;
+        if let Some(link) = link.as_ref().filter(|link| !link.up) {
+            anyhow::bail!(
+                "device {0} is down, by which the node comes to its node ports: `ip link set {0} up`",
+                link.name
+            );
+        }
+        Ok(link)
     }
 
     /// The uplinks that are there. One that has gone keeps its MTU in mind, for when it is back.
@@ -165,7 +193,13 @@ impl Reconciler {
             mac: node.mac,
             mtu,
             addresses: node.gateways().collect(),
-            destinations: node.pod_cidrs.iter().chain(peers).copied().collect(),
+            destinations: node
+                .pod_cidrs
+                .iter()
+                .chain(peers)
+                .copied()
+                .chain(services::destinations(desired))
+                .collect(),
         };
         let (link, errors) = device::ensure_gateway(&mut self.netlink, &gateway)?;
         problems.extend(errors.iter().map(ToString::to_string));
@@ -186,8 +220,10 @@ impl Reconciler {
         log::info!("loading the programs");
         let capacities = desired.capacities;
         let first = self.programs.is_none();
-        let programs =
+        let mut programs =
             bpf::load(bpf::Request { object: &self.object, node, capacities, paths: &self.paths })?;
+        let maps = programs.take_service_maps();
+        self.services = maps.map(Services::adopt).transpose().context("read the maps of services")?;
         if first {
             (self.pod_slots, self.peer_slots) = remembered.with_maps(&programs.tables, desired)?;
         }
@@ -226,6 +262,15 @@ impl Reconciler {
         Ok(())
     }
 
+    fn sync_services(&mut self, desired: &Desired, problems: &mut Vec<String>) {
+        let Some(services) = &mut self.services else { return };
+        let synced = services.sync(services::wanted(desired));
+        if synced.changed > 0 {
+            log::info!("services: {} ports written", synced.changed);
+        }
+        problems.extend(synced.problems);
+    }
+
     /// Attaches the programs and, once they are, sets the pods' devices up.
     fn attach(&mut self, devices: &Devices, problems: &mut Vec<String>) -> anyhow::Result<()> {
         let Some(programs) = &mut self.programs else { return Ok(()) };
@@ -252,6 +297,9 @@ impl Reconciler {
     fn tidy(&mut self, desired: &Desired, devices: &Devices) -> anyhow::Result<()> {
         let keep: BTreeSet<_> = devices.hooks().map(|(hook, device)| (hook.name(), device.index)).collect();
         bpf::prune_links(&self.paths, &keep)?;
+        if devices.loopback.is_none() {
+            set_accept_local(&self.paths, false)?;
+        }
         let owner = Owner { node: &desired.node.name };
         for name in device::remove_strangers(&mut self.netlink, owner, &devices.pods.names())? {
             log::info!("removed device {name} of a pod that is gone");
@@ -280,6 +328,7 @@ impl Devices {
         let gateway = std::iter::once((Hook::FromHost, &self.gateway));
         let uplinks = self.uplinks.iter().map(|link| (Hook::FromUplink, link));
         let pods = self.pods.links().flat_map(|link| [(Hook::FromPod, link), (Hook::ToPod, link)]);
-        gateway.chain(uplinks).chain(pods)
+        let loopback = self.loopback.iter().map(|link| (Hook::FromHost, link));
+        gateway.chain(uplinks).chain(pods).chain(loopback)
     }
 }

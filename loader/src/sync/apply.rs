@@ -123,6 +123,14 @@ pub fn capacity_key(map: &str) -> &'static str {
         "pods" | "pod_traffic" => "pods",
         "sources" => "sources",
         "routes" => "routes",
+        "services" => "services",
+        "frontends" => "frontends",
+        "backends" => "backends",
+        "maglev" => "maglev",
+        "source_ranges" => "source-ranges",
+        "conntrack" => "conntrack",
+        "affinity" => "affinity",
+        "fragments" => "fragments",
         _ => "peers",
     }
 }

@@ -64,6 +64,14 @@ pub struct Contents {
 #[must_use]
 pub fn contents(desired: &Desired, facts: &Facts<'_>) -> Contents {
     let mut contents = Contents::default();
+    // First, so that whatever else is of the same prefix wins.
+    let excluded = desired.masquerade.exclude.iter().filter(|_| desired.masquerade.enabled);
+    for cidr in excluded {
+        contents.add_route(*cidr, own_route(route_kind::OUTSIDE, facts));
+    }
+    for cidr in &desired.node.service_cidrs {
+        contents.add_route(*cidr, own_route(route_kind::SERVICE, facts));
+    }
     for peer in &desired.peers {
         contents.add_peer(peer, facts);
     }
@@ -76,7 +84,8 @@ pub fn contents(desired: &Desired, facts: &Facts<'_>) -> Contents {
         contents.add_route(*cidr, own_route(route_kind::LOCAL, facts));
     }
     // Last, so that the node's own addresses win over a prefix that happens to be as long.
-    for address in desired.node.underlays().chain(desired.node.gateways()) {
+    let node_ports = desired.node.node_port_addresses.iter().copied();
+    for address in desired.node.underlays().chain(node_ports).chain(desired.node.gateways()) {
         contents.add_route(address.into(), own_route(route_kind::HOST, facts));
     }
     contents

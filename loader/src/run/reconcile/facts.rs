@@ -13,7 +13,7 @@ pub(super) fn node(desired: &Desired, gateway: &Link) -> Node {
     let octets6 = |address: Option<Ipv6Addr>| address.map_or([0; 16], |address| address.octets());
     Node {
         gateway_ifindex: gateway.index,
-        features: if desired.has_direct_peer() { feature::DIRECT } else { 0 },
+        features: features(desired),
         mac: desired.node.mac,
         port: desired.overlay.port.to_be_bytes(),
         vni,
@@ -22,9 +22,26 @@ pub(super) fn node(desired: &Desired, gateway: &Link) -> Node {
         gateway6: octets6(desired.node.gateway6),
         underlay4: octets4(desired.node.underlay4),
         underlay6: octets6(desired.node.underlay6),
-        loopback4: [0; 4],
-        loopback6: [0; 16],
-        ports_first: 0,
-        ports_last: 0,
+        loopback4: octets4(desired.node.loopback4),
+        loopback6: octets6(desired.node.loopback6),
+        ports_first: *desired.masquerade.ports.start(),
+        ports_last: *desired.masquerade.ports.end(),
     }
+}
+
+/// Whether packets are looked at for services: with a service, and also where there are service addresses without one, which
+/// are nobody's.
+pub(super) fn has_services(desired: &Desired) -> bool {
+    !desired.services.is_empty() || !desired.node.service_cidrs.is_empty()
+}
+
+/// Bits of [`feature`].
+fn features(desired: &Desired) -> u32 {
+    let bits = [
+        (desired.has_direct_peer(), feature::DIRECT),
+        (has_services(desired), feature::SERVICES),
+        (desired.masquerade.enabled, feature::MASQUERADE),
+        (has_services(desired) && desired.echo, feature::SERVICE_ECHO),
+    ];
+    bits.into_iter().filter(|(on, _)| *on).fold(0, |features, (_, bit)| features | bit)
 }
