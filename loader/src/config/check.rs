@@ -186,6 +186,7 @@ fn check_masquerade(errors: &Errors<'_>, file: &File) {
     {
         errors.wrong(&given.place, format!("{vxlan} is VXLAN's own port, overlay.port"));
     } else if let Some(given) = &file.overlay.port
+        && (!file.services.is_empty() || enabled.as_ref().is_some_and(|enabled| enabled.value))
         && u16::try_from(vxlan).is_ok_and(|port| ports.contains(&port))
     {
         let message =

@@ -78,7 +78,7 @@ impl<'a> Context<'a> {
 
     fn service(&self, service: &Service) {
         let errors = self.errors;
-        let lists = [&service.cluster_ips, &service.external_ips, &service.load_balancer_ips];
+        let lists = service.lists();
         for (list, may_be_node) in lists.into_iter().zip([false, true, true]) {
             for address in &list.items {
                 self.address(address, may_be_node);
@@ -212,11 +212,11 @@ impl<'a> Context<'a> {
         let known: Vec<_> = port.backends.iter().filter_map(|it| endpoint(it, own)).collect();
         unique(errors, "address and port", known.iter(), |endpoint| *endpoint);
         for backend in &port.backends {
-            self.backend(backend, port, families);
+            self.backend(backend, port, families, service);
         }
     }
 
-    fn backend(&self, backend: &Backend, port: &Port, families: &[Family]) {
+    fn backend(&self, backend: &Backend, port: &Port, families: &[Family], service: &Service) {
         let errors = self.errors;
         if let (Protocol::Sctp, Some(own), Some(given)) = (port.protocol, &port.number, &backend.port)
             && own.value != given.value
@@ -232,7 +232,8 @@ impl<'a> Context<'a> {
             errors.wrong(&node.place, format!("\"{}\" is neither this node nor a peer{meant}", node.value));
         }
         let Some(At { value: address, place }) = &backend.address else { return };
-        if !families.contains(&Family::of(*address)) {
+        let complete = service.lists().iter().all(|list| list.complete);
+        if complete && !families.contains(&Family::of(*address)) {
             let name = Family::of(*address).name();
             errors.wrong(place, format!("{address} is never called: the service has no {name} address"));
         }

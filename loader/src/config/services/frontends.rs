@@ -13,6 +13,7 @@ use crate::{
     config::{
         diagnostic::{At, Errors, Place},
         file::{File, Node},
+        reader::List,
     },
     desired::services::{Family, Kind, Owner, Protocol},
 };
@@ -68,8 +69,9 @@ pub(in crate::config) fn resolve(errors: &Errors<'_>, file: &File) -> Frontends 
         };
         let other = errors.refer(holder.place);
         if (claim.of.0, claim.of.1) == (holder.of.0, holder.of.1) {
-            // Two ports of one number are told of at the ports.
-            if claim.place.span != holder.place.span {
+            // Two ports of one number are told of where the ports are.
+            let of_one_pod = claim.of.0 == Owner::Pod;
+            if !of_one_pod && claim.place.span != holder.place.span {
                 errors.wrong(claim.place, format!("{} is at {other} already", claim.show()));
             }
         } else if told.insert((claim.place.span.start, claim.port, holder.of)) {
@@ -170,10 +172,13 @@ pub(super) fn families(service: &Service) -> Vec<Family> {
 }
 
 impl Service {
+    /// The lists of its own addresses.
+    pub(super) fn lists(&self) -> [&List<IpAddr>; 3] {
+        [&self.cluster_ips, &self.external_ips, &self.load_balancer_ips]
+    }
+
     /// All its own addresses.
     pub(super) fn addresses(&self) -> impl Iterator<Item = &At<IpAddr>> {
-        [&self.cluster_ips, &self.external_ips, &self.load_balancer_ips]
-            .into_iter()
-            .flat_map(|list| &list.items)
+        self.lists().into_iter().flat_map(|list| &list.items)
     }
 }

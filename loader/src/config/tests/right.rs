@@ -109,5 +109,5 @@ fn examples_are_right() {
             }
         }
     }
-    assert!(seen >= 5);
+    assert!(seen >= 6);
 }

@@ -17,11 +17,11 @@ fn places() {
         ("ip = \"10.240.0.21\", node = \"worker-1\"", None),
         (
             "ip = \"10.200.0.4\", node = \"worker-1\"",
-            Some("23:32 #.node: 10.200.0.4 is an address of worker-0, not of worker-1"),
+            Some("23:31 #.node: 10.200.0.4 is an address of worker-0, not of worker-1"),
         ),
         (
             "ip = \"10.200.0.4\", node = \"worker-2\"",
-            Some("23:32 #.node: \"worker-2\" is neither this node nor a peer; did you mean \"worker-"),
+            Some("23:31 #.node: \"worker-2\" is neither this node nor a peer; did you mean \"worker-"),
         ),
         (
             "ip = \"192.0.2.1\", node = \"worker-0\"",
@@ -122,14 +122,14 @@ fn sctp_keeps_its_ports() {
         &sctp,
         &[
             &format!("21:13 service[0].port[0].node-port: {why}"),
-            &format!("23:30 service[0].port[0].backend[0].port: {why}"),
-            &format!("24:36 service[0].port[0].backend[1].port: {why}"),
+            &format!("23:31 service[0].port[0].backend[0].port: {why}"),
+            &format!("24:37 service[0].port[0].backend[1].port: {why}"),
         ],
     );
     says_with(&sctp.replace("5353", "53").replace("30053", "53"), &[]);
     let pod = "[[pod]]\nname = \"a\"\nnetns = \"/a\"\nip = [\"10.200.0.9\"]\n\
                host-port = [{ protocol = \"SCTP\", port = 53, host-port = 54 }]\n";
-    says_with(pod, &[&format!("18:60 pod[1].host-port[0].host-port: {why}")]);
+    says_with(pod, &[&format!("18:58 pod[1].host-port[0].host-port: {why}")]);
 }
 
 #[test]

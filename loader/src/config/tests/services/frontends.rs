@@ -123,7 +123,7 @@ fn source_ranges() {
         "cluster-ip",
         &with("\"192.0.2.0/24\""),
         &[
-            "16:37 service[0].load-balancer-ip[1]: no IPv6 prefix in service[0].source-ranges (line 17), so nobody could call \
+            "16:36 service[0].load-balancer-ip[1]: no IPv6 prefix in service[0].source-ranges (line 17), so nobody could call \
            it; to let everyone in, add \"::/0\"",
         ],
     );
@@ -173,7 +173,7 @@ fn host_ports() {
     says_with(
         &pod("{ port = 80, host-port = 80 }, { port = 81, host-port = 80 }"),
         &[
-            "18:71 pod[1].host-port[1].host-port: the same protocol and host port as pod[1].host-port[0].host-port (line 18)",
+            "18:70 pod[1].host-port[1].host-port: the same protocol and host port as pod[1].host-port[0].host-port (line 18)",
         ],
     );
     says_with(
