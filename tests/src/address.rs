@@ -2,6 +2,7 @@
 //!
 //! Node `n` has the pod CIDRs `10.200.n.0/24` and `fd00:10:200:n::/64`. On one link the underlay is `10.240.0.0/24` and
 //! `fd00:10:240::/64` with node `n` at 20 + n; through a router each node has an underlay subnet of its own, numbered n.
+//! Services have `10.32.0.0/16` and `fd00:10:32::/112`, hosts outside `198.51.100.0/24` and `2001:db8:51::/64` and those that follow.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -66,6 +67,39 @@ pub fn underlay4(subnet: u8) -> IpNet {
 #[must_use]
 pub fn underlay6(subnet: u8) -> IpNet {
     net6(Ipv6Addr::new(0xfd00, 0x10, 0x240, subnet.into(), 0, 0, 0, 0), 64)
+}
+
+/// Subnet of a host outside the cluster, IPv4.
+#[must_use]
+pub fn outside4(number: u8) -> IpNet {
+    net4(Ipv4Addr::new(198, 51, 100 + number, 0), 24)
+}
+
+/// Subnet of a host outside the cluster, IPv6.
+#[must_use]
+pub fn outside6(number: u8) -> IpNet {
+    net6(Ipv6Addr::new(0x2001, 0xdb8, 0x51, number.into(), 0, 0, 0, 0), 64)
+}
+
+/// Where services have their own addresses.
+#[must_use]
+pub fn service_cidrs() -> [IpNet; 2] {
+    [net4(Ipv4Addr::new(10, 32, 0, 0), 16), net6(Ipv6Addr::new(0xfd00, 0x10, 0x32, 0, 0, 0, 0, 0), 112)]
+}
+
+/// Addresses of the `number`th service of its own, IPv4 first.
+#[must_use]
+pub fn cluster_ips(number: u8) -> [IpAddr; 2] {
+    service_cidrs().map(|cidr| host(cidr, number))
+}
+
+/// Addresses of the `number`th service in the world outside, IPv4 first.
+#[must_use]
+pub fn external_ips(number: u8) -> [IpAddr; 2] {
+    [
+        host(net4(Ipv4Addr::new(203, 0, 113, 0), 24), number),
+        host(net6(Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 0), 64), number),
+    ]
 }
 
 /// The same address with the length of the prefix that it lies in, as `ip addr add` wants it.

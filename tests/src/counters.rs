@@ -164,7 +164,7 @@ fn sum<'a>(values: impl Iterator<Item = &'a Traffic>) -> Traffic {
     })
 }
 
-fn open(pins: &Path, map: &str) -> Result<MapData> {
+pub(crate) fn open(pins: &Path, map: &str) -> Result<MapData> {
     let path = map_path(pins, map)?;
     MapData::from_pin(&path).with_context(|| format!("open the pinned map {}", path.display()))
 }

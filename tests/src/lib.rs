@@ -18,11 +18,13 @@
 //! every suite calls first (see [`setup`]).
 
 pub mod address;
+pub mod bed;
 pub mod bench;
 pub mod capture;
 pub mod cluster;
 pub mod command;
 pub mod config;
+pub mod connections;
 pub mod counters;
 pub mod demo;
 pub mod foreign;
@@ -30,6 +32,7 @@ pub mod frame;
 pub mod kernel_node;
 pub mod loader;
 pub mod netns;
+pub mod outside;
 pub mod packet;
 pub mod pod;
 pub mod podlane_node;

@@ -110,6 +110,21 @@ impl Loader {
         kill(Pid::from_raw(pid), signal).with_context(|| format!("kill {pid} with {signal}"))
     }
 
+    /// Asks it to read its configuration again, and waits until it has; an error if it refuses.
+    pub fn reload(&self) -> Result<()> {
+        // The file is written: whoever begins to read it from here on reads what it says now.
+        let said = self.log().len();
+        self.signal(Signal::SIGHUP)?;
+        wait::until("the loader to have read its configuration again", || {
+            let log = self.log();
+            let since = log.get(said..).unwrap_or_default();
+            let Some((_, since)) = since.split_once(" again\n") else { return Ok(None) };
+            let refused = since.lines().find(|line| line.contains("not reloaded"));
+            ensure!(refused.is_none(), "{}", refused.unwrap_or_default());
+            Ok(since.contains("reloaded\n").then_some(()))
+        })
+    }
+
     /// Sends a signal and waits for the process to end; returns its exit code.
     pub fn end(&mut self, signal: Signal) -> Result<Option<i32>> {
         if let Some(status) = self.child.try_wait().context("wait for the loader")? {

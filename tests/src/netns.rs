@@ -47,6 +47,13 @@ impl Netns {
         Ok(netns)
     }
 
+    /// Another handle of the same namespace, for another thread. It leaves the namespace to its owner.
+    pub fn another(&self) -> Result<Self> {
+        let file = self.file.try_clone().context("duplicate a descriptor")?;
+        let Self { name, path, .. } = self;
+        Ok(Self { name: name.clone(), path: path.clone(), file, kept: true, entry: Entry::none() })
+    }
+
     /// Name, as `ip netns` shows it.
     #[must_use]
     pub fn name(&self) -> &str {

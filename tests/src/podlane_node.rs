@@ -141,9 +141,14 @@ impl PodlaneNode {
 
     /// Writes the configuration, asks for a reload, and waits until the loader says that it is done.
     pub fn reload(&mut self) -> Result<()> {
-        self.write_config()?;
-        self.loader()?.signal(Signal::SIGHUP)?;
+        self.reload_services()?;
         self.wait_for_config()
+    }
+
+    /// As [`reload`](Self::reload) where pods and peers stay as they are.
+    pub fn reload_services(&mut self) -> Result<()> {
+        self.write_config()?;
+        self.loader()?.reload()
     }
 
     /// Waits until the pods and peers that the loader reports are those of the configuration.

@@ -64,6 +64,12 @@ impl Entry {
         Ok(Self(Some(path)))
     }
 
+    /// For what somebody else has on record.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self(None)
+    }
+
     /// Leaves the thing on record although this process lets go of it.
     pub fn keep(&mut self) {
         self.0 = None;

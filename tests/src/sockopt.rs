@@ -10,16 +10,20 @@ use anyhow::{Context as _, Result};
 
 /// Sets an option.
 pub fn set(socket: impl AsFd, level: i32, name: i32, value: i32) -> Result<()> {
-    let length = libc::socklen_t::try_from(size_of_val(&value)).context("the size of an int")?;
+    set_any(socket, level, name, &value).with_context(|| format!("to {value}"))
+}
+
+/// Sets an option whose value is a structure.
+pub fn set_any<T: Copy>(socket: impl AsFd, level: i32, name: i32, value: &T) -> Result<()> {
+    let length = libc::socklen_t::try_from(size_of::<T>()).context("the size of an option")?;
     // SAFETY: the pointer and the length describe `value`, which outlives the call.
     let result = unsafe {
-        libc::setsockopt(socket.as_fd().as_raw_fd(), level, name, std::ptr::from_ref(&value).cast(), length)
+        libc::setsockopt(socket.as_fd().as_raw_fd(), level, name, std::ptr::from_ref(value).cast(), length)
     };
     if result == 0 {
         return Ok(());
     }
-    Err(io::Error::last_os_error())
-        .with_context(|| format!("setsockopt level {level} option {name} to {value}"))
+    Err(io::Error::last_os_error()).with_context(|| format!("setsockopt level {level} option {name}"))
 }
 
 /// Reads an option.

@@ -1,10 +1,13 @@
 //! Real traffic between namespaces, every byte of it checked.
 
+pub mod dns;
 pub mod http;
+pub mod load;
 pub mod ping;
 pub mod probe;
 pub mod tcp;
 pub mod udp;
+pub mod who;
 
 pub use ping::{Ping, ping};
 

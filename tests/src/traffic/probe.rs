@@ -38,7 +38,11 @@ pub struct Notice {
 impl Probe {
     /// A socket in a namespace, connected to an address whose port nothing has to serve.
     pub fn new(from: &Netns, to: IpAddr) -> Result<Self> {
-        let to = SocketAddr::new(to, 33_434);
+        Self::to(from, SocketAddr::new(to, 33_434))
+    }
+
+    /// As [`new`](Self::new), with a port of the caller's choice.
+    pub fn to(from: &Netns, to: SocketAddr) -> Result<Self> {
         let socket = udp::connect(from, to)?;
         let probe = Self { socket, to };
         probe.set((libc::IP_RECVERR, 1), (libc::IPV6_RECVERR, 1))?;

@@ -68,7 +68,8 @@ pub fn echo(from: &Netns, to: (&Netns, IpAddr), sizes: &[usize]) -> Result<()> {
     Ok(())
 }
 
-fn never_set_dont_fragment(socket: &UdpSocket, ipv4: bool) -> Result<()> {
+/// Leaves packets that are too large for the path to be fragmented, instead of learning its MTU.
+pub(super) fn never_set_dont_fragment(socket: &UdpSocket, ipv4: bool) -> Result<()> {
     if ipv4 {
         sockopt::set(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)
     } else {

@@ -1,0 +1,122 @@
+//! A steady load: questions without end, each with an answer, and what was lost.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, anyhow, ensure};
+
+use super::who::Session;
+use crate::{config::Protocol, netns::Netns, wait};
+
+/// How long an answer may take: less than the second after which TCP sends a SYN again.
+const PATIENCE: Duration = Duration::from_millis(900);
+
+/// Whether each question is of a connection of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connections {
+    /// Each question: connect, ask, close.
+    New,
+    /// All questions by one.
+    One,
+}
+
+/// Questions from one namespace to one address, until told to stop.
+#[derive(Debug)]
+pub struct Load {
+    name: String,
+    stop: Arc<AtomicBool>,
+    answered: Arc<AtomicU64>,
+    client: JoinHandle<Account>,
+}
+
+/// What a load has seen.
+#[derive(Clone, Debug, Default)]
+pub struct Account {
+    /// Answers by server.
+    pub answered: BTreeMap<String, u64>,
+    /// Questions without one, and why, with when.
+    pub lost: Vec<String>,
+    /// The longest that an answer took.
+    pub slowest: Duration,
+}
+
+impl Load {
+    /// Begins.
+    pub fn start(from: &Netns, protocol: Protocol, to: SocketAddr, connections: Connections) -> Result<Self> {
+        let from = from.another()?;
+        let name = format!("{protocol:?} from {} to {to}, {connections:?}", from.name());
+        let (stop, answered) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+        let client = thread::spawn({
+            let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
+            move || run(&from, protocol, to, connections, &stop, &answered)
+        });
+        Ok(Self { name, stop, answered, client })
+    }
+
+    /// What it asks.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Waits until so many more questions have been answered.
+    pub fn wait_for(&self, more: u64) -> Result<()> {
+        let goal = self.answered.load(Ordering::Relaxed) + more;
+        wait::until(&format!("{} to go on", self.name), || {
+            ensure!(!self.client.is_finished(), "it ended");
+            Ok((self.answered.load(Ordering::Relaxed) >= goal).then_some(()))
+        })
+    }
+
+    /// Ends it.
+    pub fn finish(self) -> Result<Account> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.client.join().map_err(|_panic| anyhow!("{} panicked", self.name))
+    }
+}
+
+fn run(
+    from: &Netns,
+    protocol: Protocol,
+    to: SocketAddr,
+    connections: Connections,
+    stop: &AtomicBool,
+    answered: &AtomicU64,
+) -> Account {
+    let mut account = Account::default();
+    let started = Instant::now();
+    let mut session = None;
+    while !stop.load(Ordering::Relaxed) {
+        let asked = Instant::now();
+        let result = session.take().map_or_else(|| open(from, protocol, to), Ok).and_then(|mut open| {
+            let seen = open.ask()?;
+            Ok((open, seen))
+        });
+        match result {
+            Ok((open, seen)) => {
+                *account.answered.entry(seen.server).or_default() += 1;
+                account.slowest = account.slowest.max(asked.elapsed());
+                answered.fetch_add(1, Ordering::Relaxed);
+                session = (connections == Connections::One).then_some(open);
+            }
+            Err(error) => account.lost.push(format!("after {:?}: {error:#}", started.elapsed())),
+        }
+        // A load, not a flood: the machine has other work.
+        thread::sleep(Duration::from_millis(1));
+    }
+    account
+}
+
+fn open(from: &Netns, protocol: Protocol, to: SocketAddr) -> Result<Session> {
+    let session = Session::open_within(PATIENCE, from, protocol, to)?;
+    session.patience(PATIENCE)?;
+    Ok(session)
+}

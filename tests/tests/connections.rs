@@ -1,0 +1,305 @@
+//! What is remembered of connections: how long, what ends them, and what happens when there is no room.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use testbed::{
+    bed::{Bed, FAMILIES, PROTOCOLS, SERVING, cluster_ip},
+    capture::Capture,
+    config::{Config, Protocol},
+    connections::{self, Entry},
+    frame::{Ip, ethernet},
+    require, setup,
+    traffic::who::{self, Session},
+    wait,
+};
+
+const NAME: &str = "default/web";
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
+
+fn bed(pods: &[(usize, usize)], mut more: impl FnMut(&mut Config)) -> Result<Bed> {
+    Bed::two_nodes(|facts, config| {
+        config.services.push(facts.service("web", 1, pods));
+        more(config);
+    })
+}
+
+/// Both entries of the connections to the service from this port.
+fn entries(bed: &Bed, port: u16) -> Result<Vec<Entry>> {
+    let mut entries = connections::list(&bed.node(0).pins())?;
+    entries.retain(|entry| entry.from.port() == port || entry.to.port() == port);
+    Ok(entries)
+}
+
+fn timeouts(config: &mut Config, seconds: &[(&str, u32)]) {
+    let timeouts = seconds.iter().map(|(kind, seconds)| ((*kind).to_owned(), *seconds));
+    config.conntrack.timeout = timeouts.collect();
+}
+
+/// Waits until neither half of a connection is left; both go together.
+fn wait_until_gone(bed: &Bed, port: u16) -> Result<Duration> {
+    let started = Instant::now();
+    wait::until_within(
+        Duration::from_secs(40),
+        &format!("the connection of port {port} to be forgotten"),
+        || {
+            let entries = entries(bed, port)?;
+            ensure!(entries.is_empty(), "{entries:?}");
+            Ok(Some(()))
+        },
+    )?;
+    Ok(started.elapsed())
+}
+
+/// CT-1, CT-4: a connection is two entries. Closed, reset, unanswered or idle ones are forgotten after the time of their state,
+/// both halves together; one that is used or has long enough is not.
+#[test]
+fn connections_are_forgotten_by_their_state() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let times = [("tcp-syn", 2), ("tcp-closing", 2), ("udp", 2), ("udp-stream", 4), ("icmp", 2)];
+    let bed = bed(&[(0, 1), (1, 0)], |config| timeouts(config, &times))?;
+    let pod = &bed.pod(0, 0).netns;
+    let open = |port, protocol, ipv4| -> Result<Session> {
+        let mut session = Session::open_port(pod, port, protocol, cluster_ip(1, ipv4))?;
+        session.ask()?;
+        let entries = entries(&bed, port)?;
+        ensure!(entries.len() == 2, "{entries:?}");
+        let reply = entries.iter().find(|entry| entry.is_reply()).context("no entry of the answers")?;
+        let request = entries.iter().find(|entry| !entry.is_reply()).context("no entry of the requests")?;
+        ensure!(reply.from == request.becomes_to && reply.to == request.becomes_from, "{entries:?}");
+        ensure!(reply.becomes_from == request.to && reply.becomes_to == request.from, "{entries:?}");
+        Ok(session)
+    };
+    let mut lasting = Vec::new();
+    for (number, ipv4) in (0..).zip(FAMILIES) {
+        lasting.push(open(40_000 + number, Protocol::Tcp, ipv4)?);
+        let mut used = open(40_010 + number, Protocol::Udp, ipv4)?;
+        drop(open(40_020 + number, Protocol::Tcp, ipv4)?);
+        open(40_030 + number, Protocol::Tcp, ipv4)?.reset()?;
+        drop(open(40_040 + number, Protocol::Udp, ipv4)?);
+        for port in [40_020, 40_030, 40_040] {
+            // The connection that is used meanwhile is never cut.
+            let deadline = Instant::now() + Duration::from_secs(40);
+            while !entries(&bed, port + number)?.is_empty() {
+                ensure!(Instant::now() < deadline, "{:?}", entries(&bed, port + number)?);
+                used.ask()?;
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        }
+        ensure!(entries(&bed, 40_010 + number)?.len() == 2, "a connection in use was forgotten");
+        lasting.push(used);
+    }
+    for (number, session) in lasting.iter_mut().enumerate() {
+        session.ask().with_context(|| format!("lasting connection {number}"))?;
+    }
+    Ok(())
+}
+
+/// CT-1: a SYN that nobody answers is remembered for its own, shorter time.
+#[test]
+fn unanswered_calls_are_forgotten() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let bed = bed(&[(0, 1)], |config| timeouts(config, &[("tcp-syn", 2), ("udp", 2)]))?;
+    // The backend hears nothing from now on.
+    bed.pod(0, 1).netns.ip("link set lo down")?;
+    let from = bed.pod(0, 0);
+    let source = Capture::open(&from.netns, "eth0")?;
+    let (mac, node) = (from.netns.mac("eth0")?, bed.node(0).mac());
+    bed.pod(0, 1).netns.sysctl("net.ipv4.conf.all.rp_filter", "1")?;
+    let mut ip = Ip::new(from.v4()?.into(), cluster_ip(1, true).ip());
+    ip.tos = 4;
+    source.inject(&ethernet(mac, node, &ip.udp_without_checksum((41_001, 80), b"?")))?;
+    wait::until("the connection to be remembered", || Ok((entries(&bed, 41_001)?.len() == 2).then_some(())))?;
+    wait_until_gone(&bed, 41_001)?;
+    Ok(())
+}
+
+/// CT-2: the tuple of a connection that is over begins another one, which may get another backend.
+#[test]
+fn a_recycled_tuple_is_a_new_connection() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let mut bed = bed(&[(0, 1)], |_| {})?;
+    for reset in [false, true] {
+        for (ipv4, caller) in FAMILIES.into_iter().zip([0, 1]) {
+            for (turn, pod) in [(0, 1), (1, 0), (0, 2), (1, 1)].into_iter().enumerate() {
+                // The old one stays, and takes nothing new.
+                let facts = bed.facts();
+                bed.change_service(NAME, |service| {
+                    for port in &mut service.ports {
+                        port.backends.iter_mut().for_each(|backend| backend.weight = Some(0));
+                        let addresses = facts.addresses(&[pod]);
+                        port.backends.retain(|backend| !addresses.contains(&backend.ip));
+                        *port = port.clone().backends(addresses, SERVING);
+                    }
+                })?;
+                let netns = bed.callers_inside()[caller].1;
+                let mut session = Session::open_port(netns, 42_000, Protocol::Tcp, cluster_ip(1, ipv4))
+                    .with_context(|| format!("turn {turn}, reset {reset}"))?;
+                let seen = session.ask()?;
+                ensure!(seen.server == format!("pod-{}-{}", pod.0, pod.1), "turn {turn}: {seen:?}");
+                // The server closes first, so that no end of ours holds the tuple.
+                if reset { session.reset()? } else { drop(session.ask_and_close()?) }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// CT-3: a reset that somebody else made up does not end a connection that goes on: it is not forgotten while it is used.
+#[test]
+fn a_spurious_reset_ends_nothing() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let bed = bed(&[(1, 0)], |config| timeouts(config, &[("tcp-closing", 2)]))?;
+    let from = bed.pod(0, 0);
+    let source = Capture::open(&from.netns, "eth0")?;
+    for (ipv4, own) in FAMILIES.into_iter().zip(from.ips()) {
+        let port = if ipv4 { 43_004 } else { 43_006 };
+        let mut session = Session::open_port(&from.netns, port, Protocol::Tcp, cluster_ip(1, ipv4))?;
+        session.ask()?;
+        let to = cluster_ip(1, ipv4).ip();
+        // Its sequence number is far from the connection's.
+        let reset = Ip::new(own, to).tcp((port, 80), RST);
+        source.inject(&ethernet(from.netns.mac("eth0")?, bed.node(0).mac(), &reset))?;
+        let started = Instant::now();
+        while started.elapsed() < Duration::from_secs(8) {
+            session.ask().with_context(|| format!("after {:?}", started.elapsed()))?;
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    }
+    Ok(())
+}
+
+/// CT-5: a table without room keeps the connections that it has; what it can't take is counted, and taken when there is room
+/// again.
+#[test]
+fn a_full_table_keeps_what_it_has() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let bed = bed(&[(0, 1)], |config| {
+        config.maps.insert("conntrack".to_owned(), 64);
+        timeouts(config, &[("udp-stream", 4), ("udp", 2)]);
+    })?;
+    let pod = &bed.pod(0, 0).netns;
+    let to = cluster_ip(1, true);
+    let mut old = Session::open(pod, Protocol::Tcp, to)?;
+    old.ask()?;
+    let before = bed.node(0).counters()?;
+    let mut refused = 0;
+    let mut sessions = Vec::new();
+    for _ in 0..60 {
+        let mut session = Session::open(pod, Protocol::Udp, to)?;
+        session.patience(Duration::from_millis(50))?;
+        match session.ask() {
+            Ok(_) => sessions.push(session),
+            Err(_) => refused += 1,
+        }
+        old.ask().context("the connection from before")?;
+    }
+    let counted = bed.node(0).counters()?.since(&before);
+    ensure!(
+        counted.get("from_pod/conntrack_full") == Some(&refused) && refused > 0,
+        "{refused} refused, {counted:?}"
+    );
+    ensure!(sessions.len() >= 25, "only {} taken", sessions.len());
+    for session in &mut sessions {
+        session.patience(Duration::from_secs(2))?;
+        session.ask().context("one that was taken")?;
+    }
+    wait::until_within(Duration::from_secs(30), "room again", || {
+        old.ask()?;
+        let mut session = Session::open(pod, Protocol::Udp, to)?;
+        session.patience(Duration::from_millis(100))?;
+        Ok(session.ask().ok())
+    })?;
+    Ok(())
+}
+
+/// CT-6: a connection that is not remembered goes on, or is reset; never does the client see an address that it did not call.
+#[test]
+fn a_forgotten_connection_shows_nobody_the_backend() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let bed = bed(&[(0, 1), (1, 0), (1, 1)], |_| {})?;
+    let from = bed.pod(0, 0);
+    for ipv4 in FAMILIES {
+        let mut capture = Capture::open(&from.netns, "eth0")?;
+        let called = cluster_ip(1, ipv4);
+        for protocol in PROTOCOLS {
+            let mut session = Session::open(&from.netns, protocol, called)?;
+            session.ask()?;
+            let port = session.own_address()?.port();
+            let gone = connections::remove(&bed.node(0).pins(), |entry| {
+                entry.from.port() == port || entry.to.port() == port
+            })?;
+            ensure!(gone == 2, "{gone} entries");
+            // By Maglev it gets the same backend again.
+            session.ask().with_context(|| format!("{protocol:?}, forgotten"))?;
+        }
+        // A segment of a connection that nobody has.
+        let stray = Ip::new(who::at(&from.ips(), ipv4, 0)?.ip(), called.ip()).tcp((44_000, 80), ACK);
+        capture.inject(&ethernet(from.netns.mac("eth0")?, bed.node(0).mac(), &stray))?;
+        capture.find("the answer to a stray segment", |packet| {
+            packet
+                .headers()
+                .filter(|headers| headers.ports == Some((80, 44_000)) && headers.source == called.ip())
+        })?;
+        for packet in capture.drain()? {
+            let Some(headers) = packet.headers().filter(|headers| headers.protocol == 6 && !packet.outgoing)
+            else {
+                continue;
+            };
+            ensure!(headers.source == called.ip(), "the client saw {headers:?}");
+        }
+    }
+    Ok(())
+}
+
+/// CT-7: a backend is called by its service and directly at the same time, from different ports; neither disturbs the other.
+#[test]
+fn direct_calls_and_calls_of_the_service_go_side_by_side() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let bed = bed(&[(0, 1), (1, 0)], |_| {})?;
+    for ipv4 in FAMILIES {
+        for protocol in PROTOCOLS {
+            for (_, netns) in bed.callers_inside() {
+                let mut sessions = Vec::new();
+                for pod in [(0, 1), (1, 0)] {
+                    let direct = who::at(&bed.pod(pod.0, pod.1).ips(), ipv4, SERVING)?;
+                    sessions.push(Session::open(netns, protocol, cluster_ip(1, ipv4))?);
+                    sessions.push(Session::open(netns, protocol, direct)?);
+                }
+                for _ in 0..5 {
+                    for session in &mut sessions {
+                        session.exchange(1000, 1000)?;
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The verbs: connections are listed, by filters too, and flushed.
+#[test]
+fn connections_are_listed_and_flushed() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let bed = bed(&[(0, 1)], |_| {})?;
+    let node = bed.node(0);
+    let mut session = Session::open_port(&bed.pod(0, 0).netns, 45_000, Protocol::Udp, cluster_ip(1, true))?;
+    session.ask()?;
+    let list = node.verb(&["conntrack", "list", "--node", &node.spec.name])?;
+    let to: SocketAddr = cluster_ip(1, true);
+    ensure!(
+        list.code == 0 && list.stdout.contains("45000") && list.stdout.contains(&to.ip().to_string()),
+        "{list:?}"
+    );
+    let flush = node.verb(&["conntrack", "flush", "--node", &node.spec.name])?;
+    ensure!(flush.code == 0, "{flush:?}");
+    ensure!(connections::list(&node.pins())?.is_empty(), "connections are left");
+    session.ask()?;
+    let services = node.verb(&["services", "--node", &node.spec.name])?;
+    ensure!(services.code == 0 && services.stdout.contains(NAME), "{services:?}");
+    Ok(())
+}

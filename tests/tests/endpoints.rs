@@ -1,0 +1,377 @@
+//! Backends that come and go: nothing is stale.
+
+use std::{io, thread};
+
+use anyhow::{Context as _, Result, ensure};
+use common::counters::{Hook, Reason};
+use testbed::{
+    bed::{Bed, FAMILIES, PROTOCOLS, SERVING, cluster_ip},
+    config::{Algorithm, Backend, Config, Policy, Protocol, State},
+    netns::Netns,
+    podlane_node::PodlaneNode,
+    require, setup,
+    traffic::who::{self, Session},
+};
+
+const NAME: &str = "default/web";
+
+/// A cluster with one service, whose backends these pods are.
+fn bed(pods: &[(usize, usize)]) -> Result<Bed> {
+    Bed::two_nodes(|facts, config| config.services.push(facts.service("web", 1, pods)))
+}
+
+/// Gives the service other backends, each in a state.
+fn give(bed: &mut Bed, pods: &[((usize, usize), State)]) -> Result<()> {
+    let facts = bed.facts();
+    bed.change_service(NAME, |service| {
+        for port in &mut service.ports {
+            port.backends = pods
+                .iter()
+                .flat_map(|(pod, state)| facts.addresses(&[*pod]).into_iter().map(|ip| (ip, *state)))
+                .map(|(ip, state)| Backend { state: Some(state), ..Backend::new(ip, SERVING) })
+                .collect();
+        }
+    })
+}
+
+fn sessions(netns: &Netns, protocol: Protocol) -> Result<Vec<Session>> {
+    FAMILIES.into_iter().map(|ipv4| Session::open(netns, protocol, cluster_ip(1, ipv4))).collect()
+}
+
+/// SV-5, never stale: a UDP client that keeps sending moves to a live backend at once when its own goes.
+#[test]
+fn udp_moves_on_when_its_backend_goes() -> Result<()> {
+    require!(setup::ready_with_loader());
+    for callers in 0..2 {
+        let mut bed = bed(&[(0, 1)])?;
+        let callers = |bed: &Bed| bed.callers_inside()[callers].1.path().to_owned();
+        let path = callers(&bed);
+        let netns = if path == bed.node(0).netns.path() { &bed.node(0).netns } else { &bed.pod(0, 0).netns };
+        let mut sessions = sessions(netns, Protocol::Udp)?;
+        let turns = [(1, 0), (0, 2), (1, 1), (0, 1)];
+        for session in &mut sessions {
+            ensure!(session.ask()?.server == "pod-0-1", "another backend");
+        }
+        for (node, pod) in turns {
+            give(&mut bed, &[((node, pod), State::Ready)])?;
+            for session in &mut sessions {
+                // The very next datagram.
+                let seen = session.ask().with_context(|| format!("after the move to pod-{node}-{pod}"))?;
+                ensure!(seen.server == format!("pod-{node}-{pod}"), "{} answered", seen.server);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// SV-5: the same for a backend that is no longer ready, but still listed.
+#[test]
+fn udp_leaves_a_backend_that_is_not_ready() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let mut bed = bed(&[(0, 1)])?;
+    let mut sessions = sessions(&bed.pod(0, 0).netns, Protocol::Udp)?;
+    for session in &mut sessions {
+        session.ask()?;
+    }
+    give(&mut bed, &[((0, 1), State::NotReady), ((1, 0), State::Ready)])?;
+    for session in &mut sessions {
+        ensure!(session.ask()?.server == "pod-1-0", "it stayed");
+    }
+    Ok(())
+}
+
+/// SV-5, never stale: TCP to a backend that is removed is reset, not left hanging; a new connection goes elsewhere.
+#[test]
+fn tcp_to_a_removed_backend_is_reset() -> Result<()> {
+    require!(setup::ready_with_loader());
+    for removed in [(0, 1), (1, 0)] {
+        let mut bed = bed(&[removed])?;
+        for number in 0..2 {
+            let netns = bed.callers_inside()[number].1;
+            let mut open = sessions(netns, Protocol::Tcp)?;
+            for session in &mut open {
+                session.ask()?;
+            }
+            let before = bed.node(0).counters()?;
+            give(&mut bed, &[((1, 1), State::Ready)])?;
+            for session in &mut open {
+                let error = session.ask().err().context("the connection went on")?;
+                let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+                ensure!(kind == Some(io::ErrorKind::ConnectionReset), "{removed:?}: {error:#}");
+            }
+            let hook = [Hook::FromPod, Hook::FromHost][number];
+            let after = bed.node(0).counters()?;
+            let gone = after.packets(hook, Reason::BackendGone) - before.packets(hook, Reason::BackendGone);
+            ensure!(gone >= 2, "counted {:?}", after.since(&before));
+            for ipv4 in FAMILIES {
+                who::everyone(
+                    bed.callers_inside()[number].1,
+                    Protocol::Tcp,
+                    cluster_ip(1, ipv4),
+                    &["pod-1-1"],
+                )?;
+            }
+            give(&mut bed, &[(removed, State::Ready)])?;
+        }
+    }
+    Ok(())
+}
+
+/// SV-4, SV-6: a terminating backend keeps its connections and gets no new ones while any is ready; when none is, it does. One
+/// that is not ready keeps its TCP connections and never gets any.
+#[test]
+fn terminating_backends_keep_what_they_have() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let mut bed = bed(&[(0, 1)])?;
+    let (ready, terminating, not_ready) = (State::Ready, State::ServingTerminating, State::NotReady);
+    let mut old = sessions(&bed.pod(0, 0).netns, Protocol::Tcp)?;
+    let mut old_udp = sessions(&bed.pod(0, 0).netns, Protocol::Udp)?;
+    for session in old.iter_mut().chain(&mut old_udp) {
+        session.ask()?;
+    }
+    let only = |bed: &Bed, servers: &[&str]| -> Result<()> {
+        for (ipv4, protocol) in
+            FAMILIES.into_iter().zip(PROTOCOLS).chain(FAMILIES.into_iter().rev().zip(PROTOCOLS))
+        {
+            who::everyone(&bed.pod(0, 0).netns, protocol, cluster_ip(1, ipv4), servers)?;
+        }
+        Ok(())
+    };
+    give(&mut bed, &[((0, 1), terminating), ((1, 0), ready)])?;
+    only(&bed, &["pod-1-0"])?;
+    for session in old.iter_mut().chain(&mut old_udp) {
+        ensure!(session.ask()?.server == "pod-0-1", "an old connection moved");
+    }
+    give(&mut bed, &[((0, 1), terminating), ((1, 0), terminating), ((1, 1), not_ready)])?;
+    only(&bed, &["pod-0-1", "pod-1-0"])?;
+    give(&mut bed, &[((0, 1), not_ready), ((1, 0), terminating)])?;
+    only(&bed, &["pod-1-0"])?;
+    for session in &mut old {
+        ensure!(session.ask()?.server == "pod-0-1", "an old connection moved");
+    }
+    give(&mut bed, &[((0, 1), not_ready), ((1, 0), not_ready)])?;
+    for (ipv4, protocol) in FAMILIES.into_iter().zip(PROTOCOLS) {
+        who::refused(&bed.pod(0, 0).netns, protocol, cluster_ip(1, ipv4))?;
+    }
+    for session in &mut old {
+        session.ask().context("an old connection to what is not ready")?;
+    }
+    give(&mut bed, &[((0, 1), ready)])?;
+    only(&bed, &["pod-0-1"])
+}
+
+/// SV-7: without backends the caller is told at once, by every protocol, and it is counted.
+#[test]
+fn no_backend_is_refused() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let bed = bed(&[])?;
+    let before = bed.node(0).counters()?;
+    for (caller, netns) in bed.callers_inside() {
+        for ipv4 in FAMILIES {
+            for protocol in PROTOCOLS {
+                who::refused(netns, protocol, cluster_ip(1, ipv4)).context(caller)?;
+            }
+        }
+    }
+    let counted = bed.node(0).counters()?.since(&before);
+    for hook in ["from_pod", "from_host"] {
+        ensure!(counted.get(&format!("{hook}/no_backend")) >= Some(&4), "{counted:?}");
+    }
+    Ok(())
+}
+
+/// SV-7: with the internal policy Local and no backend on the node, silence: what is sent goes nowhere, and is counted. Where
+/// there is one, it alone answers.
+#[test]
+fn a_local_policy_without_local_backends_is_silent() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let mut bed = bed(&[(1, 0), (1, 1)])?;
+    bed.change_service(NAME, |service| service.internal_traffic_policy = Some(Policy::Local))?;
+    let before = bed.node(0).counters()?;
+    for (caller, netns) in bed.callers_inside() {
+        for (ipv4, protocol) in FAMILIES.into_iter().zip(PROTOCOLS) {
+            who::silent(netns, protocol, cluster_ip(1, ipv4)).context(caller)?;
+        }
+    }
+    let counted = bed.node(0).counters()?.since(&before);
+    for hook in ["from_pod", "from_host"] {
+        ensure!(counted.get(&format!("{hook}/no_local_backend")) >= Some(&2), "{counted:?}");
+    }
+    give(&mut bed, &[((0, 1), State::Ready), ((1, 0), State::Ready)])?;
+    for (caller, netns) in bed.callers_inside() {
+        for (ipv4, protocol) in FAMILIES.into_iter().zip(PROTOCOLS) {
+            who::everyone(netns, protocol, cluster_ip(1, ipv4), &["pod-0-1"]).context(caller)?;
+        }
+    }
+    who::everyone(&bed.pod(1, 2).netns, Protocol::Tcp, cluster_ip(1, true), &["pod-1-0"])
+}
+
+/// SV-13: a port that no service has, a protocol that no service has and an address that no service has: refused, counted, and
+/// nothing of it leaves the node.
+#[test]
+fn undefined_ports_and_addresses_never_leave_the_node() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let bed = bed(&[(0, 1)])?;
+    let mut uplink = testbed::capture::Capture::open(&bed.node(0).netns, "eth0")?;
+    let before = bed.node(0).counters()?;
+    for (caller, netns) in bed.callers_inside() {
+        for ipv4 in FAMILIES {
+            for protocol in PROTOCOLS {
+                let case = || format!("{caller}, {protocol:?}, IPv4 {ipv4}");
+                let mut undefined = cluster_ip(1, ipv4);
+                undefined.set_port(81);
+                who::refused(netns, protocol, undefined).with_context(case)?;
+                let error =
+                    who::ask(netns, protocol, cluster_ip(77, ipv4)).err().context("an answer from nobody")?;
+                let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+                let told = [
+                    io::ErrorKind::ConnectionRefused,
+                    io::ErrorKind::HostUnreachable,
+                    io::ErrorKind::NetworkUnreachable,
+                ];
+                ensure!(kind.is_some_and(|kind| told.contains(&kind)), "{}: {error:#}", case());
+            }
+        }
+    }
+    let counted = bed.node(0).counters()?.since(&before);
+    for hook in ["from_pod", "from_host"] {
+        ensure!(counted.get(&format!("{hook}/no_such_service")) >= Some(&8), "{counted:?}");
+    }
+    for packet in uplink.drain()? {
+        let out = packet.headers().filter(|_| packet.outgoing);
+        let services = testbed::address::service_cidrs();
+        let leaked = out.filter(|headers| services.iter().any(|cidr| cidr.contains(&headers.destination)));
+        ensure!(leaked.is_none(), "left the node: {leaked:?}");
+    }
+    Ok(())
+}
+
+/// SV-8: a client keeps its backend for every port it calls from, by TCP and UDP alike; not when it is removed or terminating,
+/// and not without affinity, which is switched live.
+#[test]
+fn a_client_keeps_its_backend() -> Result<()> {
+    require!(setup::ready_with_loader());
+    for algorithm in [Algorithm::Maglev, Algorithm::Random] {
+        let all = [(0, 1), (0, 2), (1, 0), (1, 1)];
+        let names = ["pod-0-1", "pod-0-2", "pod-1-0", "pod-1-1"];
+        let mut bed = bed(&all)?;
+        bed.change_service(NAME, |service| service.algorithm = Some(algorithm))?;
+        who::everyone(&bed.pod(0, 0).netns, Protocol::Tcp, cluster_ip(1, true), &names)?;
+        bed.change_service(NAME, |service| {
+            service.affinity = Some(testbed::config::Affinity { client_ip_seconds: 600 });
+        })?;
+        for (caller, ipv4, protocol) in [
+            (0, true, Protocol::Tcp),
+            (0, false, Protocol::Udp),
+            (1, true, Protocol::Udp),
+            (1, false, Protocol::Tcp),
+        ] {
+            let to = cluster_ip(1, ipv4);
+            let netns = |bed: &Bed| bed.callers_inside()[caller].1.path().to_owned();
+            let _same = netns(&bed);
+            let kept = who::ask(bed.callers_inside()[caller].1, protocol, to)?.server;
+            for _ in 0..20 {
+                let server = who::ask(bed.callers_inside()[caller].1, protocol, to)?.server;
+                ensure!(server == kept, "{algorithm:?}: {kept} first, then {server}");
+            }
+            // Terminating: new connections go elsewhere, and stay there.
+            let at = names.iter().position(|name| *name == kept).context("a backend")?;
+            let states: Vec<_> = all
+                .iter()
+                .enumerate()
+                .map(|(index, pod)| {
+                    (*pod, if index == at { State::ServingTerminating } else { State::Ready })
+                })
+                .collect();
+            give(&mut bed, &states)?;
+            let next = who::ask(bed.callers_inside()[caller].1, protocol, to)?.server;
+            ensure!(next != kept, "a new connection to one that is terminating");
+            // Gone.
+            let without: Vec<_> =
+                states.iter().filter(|(_, state)| *state == State::Ready).copied().collect();
+            give(&mut bed, &without)?;
+            for _ in 0..10 {
+                let server = who::ask(bed.callers_inside()[caller].1, protocol, to)?.server;
+                ensure!(server == next, "{algorithm:?}: {next} first, then {server}");
+            }
+            give(&mut bed, &all.map(|pod| (pod, State::Ready)))?;
+        }
+        bed.change_service(NAME, |service| service.affinity = None)?;
+        who::everyone(&bed.pod(0, 0).netns, Protocol::Tcp, cluster_ip(1, true), &names)?;
+    }
+    Ok(())
+}
+
+/// SV-8: the time slides: each connection begins it anew, and when it is over the client may get anybody.
+#[test]
+fn affinity_ends_after_its_time() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let all = [(0, 1), (0, 2), (1, 0), (1, 1)];
+    let bed = Bed::two_nodes(|facts, config| {
+        let mut service = facts.service("web", 1, &all);
+        service.affinity = Some(testbed::config::Affinity { client_ip_seconds: 3 });
+        service.algorithm = Some(Algorithm::Random);
+        config.services.push(service);
+    })?;
+    let ask = || who::ask(&bed.pod(0, 0).netns, Protocol::Udp, cluster_ip(1, true)).map(|seen| seen.server);
+    let kept = ask()?;
+    // Longer than the timeout in all, never so long between two.
+    for _ in 0..5 {
+        thread::sleep(std::time::Duration::from_secs(1));
+        let server = ask()?;
+        ensure!(server == kept, "{kept} first, then {server}");
+    }
+    // One in four stays by chance: of ten times that the time is over, one at least goes elsewhere.
+    testbed::wait::until_within(std::time::Duration::from_secs(40), "another backend", || {
+        thread::sleep(std::time::Duration::from_millis(4500));
+        Ok((ask()? != kept).then_some(()))
+    })
+}
+
+/// SV-5: everything about a service is taken over by what the node already does: its type, its ports, its being there at all.
+#[test]
+fn a_service_that_goes_is_gone() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let mut bed = bed(&[(0, 1), (1, 0)])?;
+    let mut open = sessions(&bed.pod(0, 0).netns, Protocol::Tcp)?;
+    let mut open_udp = sessions(&bed.pod(0, 0).netns, Protocol::Udp)?;
+    for session in open.iter_mut().chain(&mut open_udp) {
+        session.ask()?;
+    }
+    let taken = |config: &mut Config| config.services.clear();
+    bed.change(taken)?;
+    for ipv4 in FAMILIES {
+        for protocol in PROTOCOLS {
+            let asked = Session::open_within(
+                std::time::Duration::from_secs(2),
+                &bed.pod(0, 0).netns,
+                protocol,
+                cluster_ip(1, ipv4),
+            )
+            .and_then(|mut session| {
+                session.patience(std::time::Duration::from_millis(500))?;
+                session.ask()
+            });
+            ensure!(asked.is_err(), "{asked:?} answered for a service that is gone");
+        }
+    }
+    for session in open.iter_mut().chain(&mut open_udp) {
+        session.patience(std::time::Duration::from_millis(500))?;
+        ensure!(session.ask().is_err(), "a connection outlived its service");
+    }
+    let facts = bed.facts();
+    bed.change(|config| config.services.push(facts.service("web", 1, &[(1, 1)])))?;
+    for ipv4 in FAMILIES {
+        for protocol in PROTOCOLS {
+            who::everyone(&bed.pod(0, 0).netns, protocol, cluster_ip(1, ipv4), &["pod-1-1"])?;
+        }
+    }
+    served(bed.node(0))
+}
+
+/// The loader has no complaint.
+fn served(node: &PodlaneNode) -> Result<()> {
+    let state = node.state()?;
+    ensure!(state["problems"].as_array().is_some_and(Vec::is_empty), "{}", state["problems"]);
+    Ok(())
+}

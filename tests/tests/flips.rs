@@ -1,0 +1,261 @@
+//! One write makes a change visible: under steady load services change as a whole, and nothing with a live backend is lost.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use testbed::{
+    bed::{Bed, PROTOCOLS, SERVING, cluster_ip},
+    config::{Backend, Protocol, Service, ServicePort, State},
+    require, setup,
+    traffic::{
+        load::{Connections, Load},
+        who::{self, Server, Session},
+    },
+};
+
+const NAME: &str = "default/web";
+const NODE_PORT: u16 = 30_080;
+/// Where a pod serves a hundred times.
+const MANY: std::ops::Range<u16> = 20_000..20_100;
+
+/// Loads of every kind on the service: from a pod, from the node and from outside; new connections and lasting ones.
+struct Loads(Vec<Load>);
+
+impl Loads {
+    fn start(bed: &Bed) -> Result<Self> {
+        let node_port = |ipv4| who::at(&bed.node(0).spec.addresses(), ipv4, NODE_PORT);
+        let mut loads = Vec::new();
+        for (ipv4, protocol) in [true, false].into_iter().zip(PROTOCOLS) {
+            loads.push(Load::start(&bed.pod(0, 0).netns, protocol, cluster_ip(1, ipv4), Connections::New)?);
+            loads.push(Load::start(&bed.outside.netns, protocol, node_port(ipv4)?, Connections::New)?);
+        }
+        loads.push(Load::start(&bed.pod(0, 0).netns, Protocol::Udp, cluster_ip(1, true), Connections::One)?);
+        loads.push(Load::start(&bed.node(0).netns, Protocol::Tcp, cluster_ip(1, true), Connections::New)?);
+        loads.push(Load::start(&bed.outside.netns, Protocol::Udp, node_port(true)?, Connections::One)?);
+        let loads = Self(loads);
+        loads.go_on()?;
+        Ok(loads)
+    }
+
+    fn go_on(&self) -> Result<()> {
+        self.0.iter().try_for_each(|load| load.wait_for(20))
+    }
+
+    /// Ends them: nothing may have been lost. Returns every server that answered.
+    fn finish(self) -> Result<BTreeSet<String>> {
+        let mut servers = BTreeSet::new();
+        for load in self.0 {
+            let name = load.name().to_owned();
+            let account = load.finish()?;
+            let lost = &account.lost;
+            ensure!(lost.is_empty(), "{name}: {} lost of {:?}: {lost:#?}", lost.len(), account.answered);
+            servers.extend(account.answered.into_keys());
+        }
+        Ok(servers)
+    }
+}
+
+fn bed(pods: &[(usize, usize)]) -> Result<Bed> {
+    Bed::two_nodes(|facts, config| config.services.push(facts.node_port_service("web", 1, NODE_PORT, pods)))
+}
+
+/// The reasons for which a packet of a service is dropped.
+fn nothing_dropped(bed: &Bed, before: &testbed::counters::Counters) -> Result<()> {
+    let counted = bed.node(0).counters()?.since(before);
+    let reasons = [
+        "no_backend",
+        "no_such_service",
+        "backend_gone",
+        "conntrack_full",
+        "ports_exhausted",
+        "helper_failed",
+    ];
+    let dropped: Vec<_> =
+        counted.iter().filter(|(name, _)| reasons.iter().any(|reason| name.ends_with(reason))).collect();
+    ensure!(dropped.is_empty(), "dropped {dropped:?}");
+    Ok(())
+}
+
+/// Gives the service endpoints.
+fn give(bed: &mut Bed, endpoints: &[(IpAddr, u16, State)]) -> Result<()> {
+    bed.change_service(NAME, |service| {
+        for port in &mut service.ports {
+            port.backends = endpoints
+                .iter()
+                .map(|(ip, port, state)| Backend { state: Some(*state), ..Backend::new(*ip, *port) })
+                .collect();
+        }
+    })
+}
+
+/// Never stale, SV-6: every backend is replaced, again and again: the new ones are added, the old ones terminate, then go.
+#[test]
+fn replacing_every_backend_loses_nothing() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let mut bed = bed(&[(0, 1), (1, 0)])?;
+    let loads = Loads::start(&bed)?;
+    let before = bed.node(0).counters()?;
+    let sets = [[(0, 2), (1, 1)], [(1, 2), (1, 0)], [(0, 1), (1, 1)], [(0, 2), (1, 0)]];
+    let mut old = bed.facts().addresses(&[(0, 1), (1, 0)]);
+    for pods in sets {
+        let new = bed.facts().addresses(&pods);
+        let mut endpoints: Vec<_> = new.iter().map(|ip| (*ip, SERVING, State::Ready)).collect();
+        let leaving = old.iter().filter(|ip| !new.contains(ip));
+        endpoints.extend(leaving.map(|ip| (*ip, SERVING, State::ServingTerminating)));
+        give(&mut bed, &endpoints)?;
+        // What is on its way to the old ones arrives.
+        loads.go_on()?;
+        endpoints.truncate(new.len());
+        give(&mut bed, &endpoints)?;
+        loads.go_on().with_context(|| format!("with {pods:?}"))?;
+        old = new;
+    }
+    nothing_dropped(&bed, &before)?;
+    let servers = loads.finish()?;
+    ensure!(servers.len() == 5, "only {servers:?} answered");
+    Ok(())
+}
+
+/// Never stale: from one backend to a hundred and back, at once.
+#[test]
+fn scaling_from_one_to_a_hundred_and_back_loses_nothing() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let mut bed = bed(&[(0, 1)])?;
+    let mut servers = Vec::new();
+    let mut many = Vec::new();
+    for (node, pod) in [(0, 1), (1, 0)] {
+        let pod = bed.pod(node, pod);
+        let addresses = pod.ips();
+        let ports = if node == 0 { MANY.start..MANY.start + 50 } else { MANY.start + 50..MANY.end };
+        for protocol in PROTOCOLS {
+            let at: Vec<SocketAddr> = ports
+                .clone()
+                .flat_map(|port| addresses.iter().map(move |ip| SocketAddr::new(*ip, port)))
+                .collect();
+            servers.push(Server::start(&pod.netns, "one of many", protocol, &at)?);
+        }
+        many.extend(
+            ports.flat_map(|port| addresses.clone().into_iter().map(move |ip| (ip, port, State::Ready))),
+        );
+    }
+    let one: Vec<_> =
+        bed.facts().addresses(&[(0, 1)]).into_iter().map(|ip| (ip, SERVING, State::Ready)).collect();
+    let loads = Loads::start(&bed)?;
+    let before = bed.node(0).counters()?;
+    for _ in 0..2 {
+        let all: Vec<_> = one.iter().chain(&many).copied().collect();
+        give(&mut bed, &all)?;
+        loads.go_on().context("with a hundred")?;
+        let leaving = many.iter().map(|(ip, port, _)| (*ip, *port, State::ServingTerminating));
+        let both: Vec<_> = one.iter().copied().chain(leaving).collect();
+        give(&mut bed, &both)?;
+        loads.go_on().context("back to one")?;
+        give(&mut bed, &one)?;
+        loads.go_on().context("with one")?;
+    }
+    nothing_dropped(&bed, &before)?;
+    loads.finish()?;
+    drop(servers);
+    Ok(())
+}
+
+/// Never stale: a thousand services are edited at once, and none of them loses anything.
+#[test]
+fn editing_a_thousand_services_at_once_loses_nothing() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let mut bed = bed(&[(0, 1), (1, 0)])?;
+    let backends = [(0, 1), (0, 2), (1, 0), (1, 1)].map(|pod| bed.facts().addresses(&[pod]));
+    let services = |turn: usize| {
+        let backends = &backends;
+        (0..1000_u16).map(move |number| {
+            let [high, low] = number.to_be_bytes();
+            let address = IpAddr::from([10, 32, 128 + high, low]);
+            let chosen =
+                [0, 1].map(|more| backends[(usize::from(number) + turn + more) % 4].clone()).concat();
+            Service::new(&format!("many/service-{number}"), &[address]).with(
+                ServicePort::new(Protocol::Udp, 80)
+                    .backends(chosen.into_iter().filter(IpAddr::is_ipv4), SERVING),
+            )
+        })
+    };
+    let set = |bed: &mut Bed, turn: usize| {
+        bed.change(|config| {
+            config.services.truncate(1);
+            config.services.extend(services(turn));
+        })
+    };
+    set(&mut bed, 0)?;
+    let mut loads = Loads::start(&bed)?;
+    for number in [0_u8, 123, 255] {
+        let to = SocketAddr::from(([10, 32, 128, number], 80));
+        loads.0.push(Load::start(&bed.pod(0, 0).netns, Protocol::Udp, to, Connections::New)?);
+    }
+    let before = bed.node(0).counters()?;
+    for turn in 1..5 {
+        set(&mut bed, turn)?;
+        loads.go_on().with_context(|| format!("turn {turn}"))?;
+    }
+    nothing_dropped(&bed, &before)?;
+    loads.finish()?;
+    Ok(())
+}
+
+/// Never stale: backends that are taken out without any warning cost at most what was on its way to them at that moment.
+#[test]
+fn an_abrupt_replacement_costs_one_question_at_most() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let mut bed = bed(&[(0, 1)])?;
+    let to = cluster_ip(1, true);
+    let load = Load::start(&bed.pod(0, 0).netns, Protocol::Udp, to, Connections::One)?;
+    let turns = [(1, 0), (0, 2), (1, 1), (0, 1), (1, 2), (0, 2)];
+    for pod in turns {
+        let endpoints: Vec<_> =
+            bed.facts().addresses(&[pod]).into_iter().map(|ip| (ip, SERVING, State::Ready)).collect();
+        give(&mut bed, &endpoints)?;
+        load.wait_for(50)?;
+    }
+    let account = load.finish()?;
+    ensure!(account.lost.len() <= turns.len(), "{account:?}");
+    Ok(())
+}
+
+/// Principle 6, OP-1: the loader is killed and started in the midst of service traffic: not a question is lost, the ids of
+/// services and backends stay, and connections outlive it.
+#[test]
+fn a_killed_loader_loses_no_question() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let mut bed = bed(&[(0, 1), (1, 0)])?;
+    let mut lasting = Vec::new();
+    for netns in [&bed.pod(0, 0).netns, &bed.node(0).netns] {
+        let mut session = Session::open(netns, Protocol::Tcp, cluster_ip(1, true))?;
+        let server = session.ask()?.server;
+        lasting.push((session, server));
+    }
+    let loads = Loads::start(&bed)?;
+    let before = bed.node(0).counters()?;
+    for _ in 0..3 {
+        bed.cluster.podlane[0].kill()?;
+        loads.go_on().context("without a loader")?;
+        bed.cluster.podlane[0].start_loader()?;
+        loads.go_on().context("with a new loader")?;
+        for (session, server) in &mut lasting {
+            ensure!(session.ask()?.server == *server, "a connection moved");
+        }
+    }
+    // The new one can change what the old one has made.
+    let facts = bed.facts();
+    bed.change_service(NAME, |service| {
+        service
+            .ports
+            .iter_mut()
+            .for_each(|port| *port = port.clone().backends(facts.addresses(&[(1, 2)]), SERVING));
+    })?;
+    loads.go_on()?;
+    nothing_dropped(&bed, &before)?;
+    let servers = loads.finish()?;
+    ensure!(servers.contains("pod-1-2"), "only {servers:?} answered");
+    Ok(())
+}
