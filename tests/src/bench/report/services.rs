@@ -29,8 +29,10 @@ impl Services {
         let mut text = String::new();
         for scenario in Scenario::ALL {
             if self.series.iter().any(|series| series.scenario == scenario) {
-                let title = format!("Services, {}: ratios", scenario.name());
-                section(&mut text, &title, &self.ratio_table(scenario), look)?;
+                if !self.ratios.is_empty() {
+                    let title = format!("Services, {}: ratios", scenario.name());
+                    section(&mut text, &title, &self.ratio_table(scenario), look)?;
+                }
                 let title = format!("Services, {}: the figures behind them, medians", scenario.name());
                 section(&mut text, &title, &self.series_table(scenario), look)?;
             }

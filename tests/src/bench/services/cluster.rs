@@ -57,7 +57,7 @@ impl Cluster {
         let (nodes, begin) = match side.dataplane {
             Dataplane::Podlane => {
                 let mut nodes = topology::podlane_stopped(underlay, &["eth0", TO_CLIENT])?;
-                podlane::start(&mut nodes)?;
+                podlane::start(&mut nodes, &services)?;
                 let begin = Instant::now();
                 podlane::load(&mut nodes, &services)?;
                 (Nodes::Podlane(Box::new(nodes)), begin)

@@ -1,10 +1,16 @@
 //! Services by Podlane.
 
-use std::{net::IpAddr, path::Path, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddrV4},
+    path::Path,
+    thread::{self, ScopedJoinHandle},
+    time::Duration,
+};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::maps::{HashMap, Map, MapData};
-use common::maps::{Frontend, FrontendKey, name};
+use common::maps::{Frontend, FrontendKey, capacity, name};
+use nix::sys::signal::Signal;
 
 use super::plan::{self, Service};
 use crate::{config, counters, podlane_node::PodlaneNode, wait};
@@ -14,9 +20,12 @@ const SERVICE_CIDR: &str = "10.32.0.0/16";
 /// How long a great many services may take, in an unoptimised build.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// Starts both nodes with the services that are called, as any node of a cluster has some before there are many.
-pub fn start(nodes: &mut [PodlaneNode; 2]) -> Result<()> {
+/// Starts both nodes with the services that are called, as any node of a cluster has some before there are many; their maps
+/// have room for all of them.
+pub fn start(nodes: &mut [PodlaneNode; 2], services: &[Service]) -> Result<()> {
+    let elements: usize = services.iter().map(elements).sum();
     for node in nodes {
+        node.config.maps.insert(name::MAGLEV.to_owned(), capacity::MAGLEV.max(elements.try_into()?));
         node.config.node.service_cidr = vec![SERVICE_CIDR.parse()?];
         node.config.masquerade = Some(config::Masquerade::on());
         node.config.services = plan::services(0, 0).iter().map(configured).collect();
@@ -27,12 +36,26 @@ pub fn start(nodes: &mut [PodlaneNode; 2]) -> Result<()> {
 
 /// Writes all services into the configuration of both nodes and waits until they are served.
 pub fn load(nodes: &mut [PodlaneNode; 2], services: &[Service]) -> Result<()> {
-    for node in nodes.iter_mut() {
-        node.config.services = services.iter().map(configured).collect();
-        node.reload()?;
-    }
     let expected: usize = services.iter().map(frontends).sum();
-    nodes.iter().try_for_each(|node| wait_for(node, expected))
+    thread::scope(|scope| {
+        let loading = nodes.each_mut().map(|node| {
+            scope.spawn(move || {
+                node.config.services = services.iter().map(configured).collect();
+                node.write_config()?;
+                node.loader()?.signal(Signal::SIGHUP)?;
+                wait_for(node, expected)
+            })
+        });
+        let mut loaded = loading.into_iter().map(ScopedJoinHandle::join);
+        loaded.try_for_each(|loaded| loaded.map_err(|_panic| anyhow!("a loading thread panicked"))?)
+    })
+}
+
+/// Elements of `maglev` that a service takes: at least 64 for each backend, and as many again while it changes.
+fn elements(service: &Service) -> usize {
+    let least = 64 * service.backends.len();
+    let table = [251, 1021, 4093, 16_381, 65_521].into_iter().find(|size| *size >= least);
+    2 * table.unwrap_or(65_521) * service.protocols.len()
 }
 
 /// Waits until a node serves as many frontends: they are the last that the loader writes.
@@ -66,9 +89,8 @@ fn configured(service: &Service) -> config::Service {
         };
         let mut port = config::ServicePort::new(protocol, plan::PORT).named(name);
         port.node_port = *node_port;
-        let backend = |backend: &std::net::SocketAddrV4| {
-            config::Backend::new(IpAddr::from(*backend.ip()), backend.port())
-        };
+        let backend =
+            |backend: &SocketAddrV4| config::Backend::new(IpAddr::from(*backend.ip()), backend.port());
         port.backends = backends.iter().map(backend).collect();
         port
     };
