@@ -24,6 +24,7 @@ pub use self::{
     attach::prune_links,
     environment::check_environment,
     error::BpfError,
+    hash_map::errno,
     load::{Programs, Request, TraceLog, load},
     pins::remove_pins,
 };

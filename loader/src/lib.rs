@@ -11,19 +11,23 @@
 //! | [`device`], [`netlink`] | network devices, addresses and routes |
 //! | [`bpf`] | programs: load, pin, attach |
 //! | [`sync`] | maps: from the desired state to the entries, written by difference |
+//! | [`conntrack`] | connections: forgotten when they are over, listed, flushed |
 //! | [`state`], [`paths`] | what a running loader leaves for the other verbs, and where |
 //! | [`inspect`], [`report`] | what the verbs print: gathered, then shown |
+//! | [`maglev`] | in what order the endpoints of a service stand in its table |
 //! | [`causes`], [`mac`], [`hash`], [`privilege`] | small things that several of these need |
 
 pub mod bpf;
 pub mod causes;
 pub mod cli;
 pub mod config;
+pub mod conntrack;
 pub mod desired;
 pub mod device;
 pub mod hash;
 pub mod inspect;
 pub mod mac;
+pub mod maglev;
 pub mod netlink;
 pub mod paths;
 pub mod privilege;

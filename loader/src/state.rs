@@ -1,5 +1,8 @@
 //! What a running loader leaves for the other verbs: names, which the maps don't have, and what happened.
 
+mod collector;
+mod services;
+
 use std::{
     fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -7,9 +10,13 @@ use std::{
 };
 
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
+pub use self::{
+    collector::{CollectorState, PassState},
+    services::{ExposureState, ServiceState, ServicesState},
+};
 use crate::mac::Mac;
 
 /// `state.json`.
@@ -131,23 +138,32 @@ pub struct StateError {
 impl State {
     /// What the file at `path` says; none without one.
     pub fn read(path: &Path) -> Result<Option<Self>, StateError> {
-        let text = match fs::read(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed("read", path)(error)),
-        };
-        serde_json::from_slice(&text).map(Some).map_err(io::Error::from).map_err(failed("understand", path))
+        read(path)
     }
 
     /// Replaces the file at `path`: whoever reads it sees the old state or the new one.
     pub fn write(&self, path: &Path) -> Result<(), StateError> {
-        let next = path.with_extension("json.next");
-        let mut text =
-            serde_json::to_vec_pretty(self).map_err(io::Error::from).map_err(failed("write", path))?;
-        text.push(b'\n');
-        fs::write(&next, text).map_err(failed("write", &next))?;
-        fs::rename(&next, path).map_err(failed("rename to", path))
+        let text = serde_json::to_vec_pretty(self).map_err(io::Error::from).map_err(failed("write", path))?;
+        replace(path, text)
     }
+}
+
+/// What a file says; none without one.
+fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateError> {
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed("read", path)(error)),
+    };
+    serde_json::from_slice(&text).map(Some).map_err(io::Error::from).map_err(failed("understand", path))
+}
+
+/// Gives a file another content: whoever reads it sees the old one or the new one.
+fn replace(path: &Path, mut text: Vec<u8>) -> Result<(), StateError> {
+    let next = path.with_extension("json.next");
+    text.push(b'\n');
+    fs::write(&next, text).map_err(failed("write", &next))?;
+    fs::rename(&next, path).map_err(failed("rename to", path))
 }
 
 fn failed(call: &'static str, path: &Path) -> impl Fn(io::Error) -> StateError {

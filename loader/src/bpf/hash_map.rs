@@ -39,7 +39,8 @@ impl<K: Pod + Ord, V: Pod> MapOps<K, V> for Hash<K, V> {
 }
 
 /// The errno of a map's error.
-pub(super) fn errno(error: MapError) -> io::Error {
+#[must_use]
+pub fn errno(error: MapError) -> io::Error {
     match error {
         MapError::SyscallError(error) => error.io_error,
         MapError::IoError(error) => error,

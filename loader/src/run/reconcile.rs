@@ -23,6 +23,7 @@ pub(super) use self::{
 };
 use crate::{
     bpf::{self, Programs},
+    conntrack::{Collector, Settings},
     desired::Desired,
     device::{self, Gateway, Netns, NetnsId, Owner},
     netlink::{Handle, Link},
@@ -40,6 +41,9 @@ pub(super) struct Reconciler {
     programs: Option<Programs>,
     /// What the maps of the programs have of services.
     services: Option<Services>,
+    /// How often those have changed.
+    epoch: u64,
+    collector: Option<Collector>,
     pod_slots: Slots,
     peer_slots: Slots,
     /// MTU that each uplink had when it was last there.
@@ -88,6 +92,8 @@ impl Reconciler {
             netlink: Handle::open().context("open a netlink socket")?,
             programs: None,
             services: None,
+            epoch: 0,
+            collector: None,
             pod_slots: Slots::default(),
             peer_slots: Slots::default(),
             uplink_mtus: BTreeMap::new(),
@@ -118,6 +124,7 @@ impl Reconciler {
         self.sync_services(desired, &mut problems);
         self.attach(&devices, &mut problems)?;
         self.tidy(desired, &devices)?;
+        self.look_after_connections(desired)?;
         Ok(self.outcome(desired, devices, problems))
     }
 
@@ -264,11 +271,41 @@ impl Reconciler {
 
     fn sync_services(&mut self, desired: &Desired, problems: &mut Vec<String>) {
         let Some(services) = &mut self.services else { return };
+        let first = services.is_new();
         let synced = services.sync(services::wanted(desired));
-        if synced.changed > 0 {
-            log::info!("services: {} ports written", synced.changed);
+        if synced.changed > 0 || first {
+            self.epoch += 1;
+            log::info!("services: {} of {} ports written", synced.changed, services.len());
+            if let Err(error) = services::state(services).write(&self.paths.services()) {
+                problems.push(error.to_string());
+            }
         }
         problems.extend(synced.problems);
+    }
+
+    /// Sees to it that connections are forgotten, and with the last ones their bits of the interest filter.
+    fn look_after_connections(&mut self, desired: &Desired) -> anyhow::Result<()> {
+        if !facts::has_services(desired) && !desired.masquerade.enabled {
+            self.collector = None;
+            return Ok(());
+        }
+        let Some(services) = &mut self.services else { return Ok(()) };
+        if let Some(collector) = &self.collector {
+            services.clear_bits(collector.take_unneeded(self.epoch));
+        }
+        let settings = Settings {
+            timeouts: desired.timeouts,
+            underlays: desired.node.underlays().collect(),
+            lingering: services.lingering_bits().clone(),
+            epoch: self.epoch,
+        };
+        if let Some(collector) = &self.collector {
+            collector.set(settings);
+        } else {
+            let collector = Collector::start(&self.paths, settings);
+            self.collector = Some(collector.context("start the thread that forgets connections")?);
+        }
+        Ok(())
     }
 
     /// Attaches the programs and, once they are, sets the pods' devices up.

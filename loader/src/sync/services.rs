@@ -161,7 +161,9 @@ impl Services {
         let (mut kept, plans, gone) = self.compare(ports, &mut recovered, &mut synced, started);
         let compared = started.elapsed();
         synced.changed = plans.len() + gone.len();
-        plans.iter().for_each(|plan| self.prepare(plan));
+        for plan in &plans {
+            self.prepare(plan);
+        }
         let mut retired = Retired::default();
         let mut changes = Vec::with_capacity(plans.len());
         for Plan { old, mut new, fresh: _ } in plans {
@@ -226,9 +228,9 @@ impl Services {
             let old = ports.next_if(|old| old.wanted.key() == port.key());
             match old {
                 Some(old) if old.complete && old.wanted == *port => kept.push(old),
-                old => match plan(port, old, &mut self.room, recovered, now) {
-                    Ok(plan) => plans.push(plan),
-                    Err((error, old)) => {
+                old => match plan(port, old.as_ref(), &mut self.room, recovered, now) {
+                    Ok((new, fresh)) => plans.push(Plan { old, new, fresh }),
+                    Err(error) => {
                         synced.problems.push(error.to_string());
                         kept.extend(old.map(|old| Port { complete: false, ..old }));
                     }
@@ -240,9 +242,13 @@ impl Services {
     }
 
     fn set_loopback(&mut self, loopback: Vec<IpAddr>) {
-        loopback.iter().for_each(|address| self.interest.want(address_bit(*address)));
+        for address in &loopback {
+            self.interest.want(address_bit(*address));
+        }
         let before = std::mem::replace(&mut self.loopback, loopback);
-        before.iter().for_each(|address| self.interest.release(address_bit(*address)));
+        for address in before {
+            self.interest.release(address_bit(address));
+        }
     }
 
     /// Writes what nothing refers to yet.
@@ -377,7 +383,9 @@ impl Services {
             elements::clear_backend(&self.room.maps.backends, id, self.first_generation);
             self.room.backends.give_back(id, now);
         }
-        ranges.into_iter().for_each(|range| self.room.ranges.give_back(range, now));
+        for range in ranges {
+            self.room.ranges.give_back(range, now);
+        }
     }
 
     /// The bits of the interest filter that nobody wants, but connections may need.
@@ -389,6 +397,12 @@ impl Services {
     /// Clears those of `bits` that still nobody wants.
     pub fn clear_bits(&mut self, bits: impl IntoIterator<Item = Bit>) {
         self.interest.clear(bits);
+    }
+
+    /// Whether nothing has been synchronised yet.
+    #[must_use]
+    pub const fn is_new(&self) -> bool {
+        self.recovered.is_some()
     }
 
     /// How many service ports are in the maps.

@@ -1,16 +1,25 @@
 //! What services ask of the node, beyond its maps: routes, and a program where the node calls its own node ports.
 
-use std::{collections::BTreeSet, fs, io, net::IpAddr, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    net::IpAddr,
+    path::PathBuf,
+};
 
 use anyhow::Context as _;
 use ipnet::IpNet;
 
 use super::facts;
 use crate::{
-    desired::{Desired, services::Placement},
+    desired::{
+        Desired,
+        services::{Kind, Placement, ServicePort},
+    },
     device::Sysctl,
     paths::NodePaths,
-    sync::services::Wanted,
+    state::{ExposureState, ServiceState, ServicesState},
+    sync::{Services, services::Wanted},
 };
 
 /// The device by which the node calls its own addresses.
@@ -25,6 +34,32 @@ pub(super) fn wanted(desired: &Desired) -> Wanted<'_> {
     let loopback = [node.loopback4.map(IpAddr::from), node.loopback6.map(IpAddr::from)];
     let loopback = loopback.into_iter().flatten().filter(|_| facts::has_services(desired)).collect();
     Wanted { ports: &desired.services, nodes, loopback }
+}
+
+/// What other verbs are told of the services.
+pub(super) fn state(services: &Services) -> ServicesState {
+    let service = |(port, group, ids): (&ServicePort, u32, &BTreeMap<Kind, u32>)| {
+        let exposures = port.exposures.iter().filter_map(|exposure| {
+            Some(ExposureState {
+                kind: format!("{:?}", exposure.kind).replace("Ip", "IP"),
+                id: *ids.get(&exposure.kind)?,
+                frontends: exposure.frontends.clone(),
+                inside_local: exposure.inside_local,
+                outside_local: exposure.outside_local,
+            })
+        });
+        ServiceState {
+            service: port.service.clone(),
+            port_name: port.port_name.clone(),
+            protocol: format!("{:?}", port.protocol).to_uppercase(),
+            port: port.port,
+            group,
+            random: port.random,
+            affinity_seconds: port.affinity_seconds,
+            exposures: exposures.collect(),
+        }
+    };
+    ServicesState { services: services.numbers().map(service).collect() }
 }
 
 /// Where services are called, as prefixes: the CIDRs, and each address outside of them. Of the families that pods have.

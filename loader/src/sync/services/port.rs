@@ -123,17 +123,18 @@ pub(super) fn flags(port: &ServicePort, exposure: &Exposure) -> u32 {
 /// Gathers what `wanted` needs, keeping what `old` has. What was taken is given back if something is missing.
 pub(super) fn plan(
     wanted: &ServicePort,
-    old: Option<Port>,
+    old: Option<&Port>,
     room: &mut Room,
     recovered: &mut Recovered,
     now: Instant,
-) -> Result<Plan, (NoRoom, Option<Port>)> {
-    let mut fresh = Fresh::default();
-    match gather(wanted, old.as_ref(), room, recovered, &mut fresh, now) {
-        Ok(new) => Ok(Plan { old, new, fresh }),
+) -> Result<(Port, Fresh), NoRoom> {
+    let mut gathering = Gathering { old, room, recovered, now, fresh: Fresh::default() };
+    match gathering.gather(wanted) {
+        Ok(new) => Ok((new, gathering.fresh)),
         Err((map, wanted_entries, free)) => {
+            let Gathering { room, fresh, .. } = gathering;
             room.restore(fresh);
-            Err((NoRoom { service: title(wanted), map, wanted: wanted_entries, free }, old))
+            Err(NoRoom { service: title(wanted), map, wanted: wanted_entries, free })
         }
     }
 }
@@ -141,84 +142,130 @@ pub(super) fn plan(
 /// Which map is too small, how many entries are wanted, and how many are free.
 type Missing = (&'static str, usize, usize);
 
-fn gather(
-    wanted: &ServicePort,
-    old: Option<&Port>,
-    room: &mut Room,
-    recovered: &mut Recovered,
-    fresh: &mut Fresh,
+/// Where what a service port needs comes from.
+struct Gathering<'a> {
+    old: Option<&'a Port>,
+    room: &'a mut Room,
+    recovered: &'a mut Recovered,
     now: Instant,
-) -> Result<Port, Missing> {
-    let group = match old.map(|old| old.group).or_else(|| recovered.group(wanted, room)) {
-        Some(group) => group,
-        None => *fresh.group.insert(room.groups.take(now).ok_or((name::SERVICES, 1, 0))?),
-    };
-    let backends = backends(wanted, old, group, room, recovered, fresh, now)?;
-    let mut port = Port {
-        wanted: wanted.clone(),
-        complete: false,
-        group,
-        backends,
-        tables: Vec::new(),
-        services: BTreeMap::new(),
-    };
-    for exposure in &wanted.exposures {
-        let known = old.and_then(|old| old.services.get(&exposure.kind).copied());
-        let id = match known.or_else(|| recovered.service(wanted, exposure, group, room)) {
-            Some(id) => id,
-            None => {
-                let (missing, free) = (wanted.exposures.len(), room.services.free());
-                let id = room.services.take(now).ok_or((name::SERVICES, missing, free))?;
-                fresh.services.insert(id);
-                id
-            }
-        };
-        port.services.insert(exposure.kind, id);
-    }
-    for exposure in &wanted.exposures {
-        for candidates in [&exposure.inside, &exposure.outside] {
-            if let Candidates::Endpoints(indices) = candidates {
-                add_table(&mut port, indices, old, room, recovered, fresh, now)?;
-            }
-        }
-    }
-    let missing = room.frontends.missing(port.frontends().map(|(key, _)| key));
-    // One more for each address, as such.
-    let addresses = frontends::own_addresses(wanted).count().min(missing);
-    let free = room.frontends.free();
-    if missing + addresses > free.saturating_sub(room.promised) {
-        return Err((name::FRONTENDS, missing + addresses, free.saturating_sub(room.promised)));
-    }
-    room.promised += missing + addresses;
-    Ok(port)
+    fresh: Fresh,
 }
 
-fn backends(
-    wanted: &ServicePort,
-    old: Option<&Port>,
-    group: u32,
-    room: &mut Room,
-    recovered: &mut Recovered,
-    fresh: &mut Fresh,
-    now: Instant,
-) -> Result<BTreeMap<(IpAddr, u16), u32>, Missing> {
-    let mut backends = BTreeMap::new();
-    for endpoint in &wanted.endpoints {
-        let place = (endpoint.address, endpoint.port);
-        let known = old.and_then(|old| old.backends.get(&place).copied());
-        let id = match known.or_else(|| recovered.backend(group, endpoint.address, endpoint.port)) {
-            Some(id) => id,
-            None => {
-                let free = room.backends.free();
-                let missing = wanted.endpoints.len() - backends.len();
-                let id = room.backends.take(now).ok_or((name::BACKENDS, missing, free))?;
-                fresh.backends.insert(id);
-                id
-            }
+impl Gathering<'_> {
+    fn gather(&mut self, wanted: &ServicePort) -> Result<Port, Missing> {
+        let group = self.group(wanted)?;
+        let mut port = Port {
+            wanted: wanted.clone(),
+            complete: false,
+            group,
+            backends: self.backends(wanted, group)?,
+            tables: Vec::new(),
+            services: self.services(wanted, group)?,
         };
-        backends.insert(place, id);
+        for exposure in &wanted.exposures {
+            for candidates in [&exposure.inside, &exposure.outside] {
+                if let Candidates::Endpoints(indices) = candidates {
+                    self.add_table(&mut port, indices)?;
+                }
+            }
+        }
+        self.promise_frontends(&port)?;
+        Ok(port)
     }
-    Ok(backends)
+
+    fn group(&mut self, wanted: &ServicePort) -> Result<u32, Missing> {
+        let known = self.old.map(|old| old.group).or_else(|| self.recovered.group(wanted, self.room));
+        if let Some(group) = known {
+            return Ok(group);
+        }
+        let group = self.room.groups.take(self.now).ok_or((name::SERVICES, 1, 0))?;
+        self.fresh.group = Some(group);
+        Ok(group)
+    }
+
+    fn backends(
+        &mut self,
+        wanted: &ServicePort,
+        group: u32,
+    ) -> Result<BTreeMap<(IpAddr, u16), u32>, Missing> {
+        let mut backends = BTreeMap::new();
+        for endpoint in &wanted.endpoints {
+            let place = (endpoint.address, endpoint.port);
+            let known = self.old.and_then(|old| old.backends.get(&place).copied());
+            let known = known.or_else(|| self.recovered.backend(group, endpoint.address, endpoint.port));
+            let id = if let Some(id) = known {
+                id
+            } else {
+                let free = self.room.backends.free();
+                let missing = wanted.endpoints.len() - backends.len();
+                let id = self.room.backends.take(self.now).ok_or((name::BACKENDS, missing, free))?;
+                self.fresh.backends.insert(id);
+                id
+            };
+            backends.insert(place, id);
+        }
+        Ok(backends)
+    }
+
+    fn services(&mut self, wanted: &ServicePort, group: u32) -> Result<BTreeMap<Kind, u32>, Missing> {
+        let mut services = BTreeMap::new();
+        for exposure in &wanted.exposures {
+            let known = self.old.and_then(|old| old.services.get(&exposure.kind).copied());
+            let known = known.or_else(|| self.recovered.service(wanted, exposure, group, self.room));
+            let id = if let Some(id) = known {
+                id
+            } else {
+                let (missing, free) = (wanted.exposures.len() - services.len(), self.room.services.free());
+                let id = self.room.services.take(self.now).ok_or((name::SERVICES, missing, free))?;
+                self.fresh.services.insert(id);
+                id
+            };
+            services.insert(exposure.kind, id);
+        }
+        Ok(services)
+    }
+
+    fn add_table(&mut self, port: &mut Port, indices: &[usize]) -> Result<(), Missing> {
+        let members = members(&port.wanted, &port.backends, indices);
+        let random = port.wanted.random;
+        if port.tables.iter().any(|table| table.members == members) {
+            return Ok(());
+        }
+        let same = |table: &&Table| table.members == members && table.random == random;
+        if let Some(table) = self.old.and_then(|old| old.tables.iter().find(same)) {
+            port.tables.push(table.clone());
+            return Ok(());
+        }
+        let elements = elements(&port.wanted, indices, &members);
+        let count = match u32::try_from(elements.len()) {
+            Ok(0) => return Ok(()),
+            Ok(count) => count,
+            Err(_) => return Err((name::MAGLEV, elements.len(), 0)),
+        };
+        let known = self.recovered.table(port.services.values().copied(), &elements, self.room);
+        let range = if let Some(range) = known {
+            range
+        } else {
+            let free = usize::try_from(self.room.ranges.free()).unwrap_or(usize::MAX);
+            let range = self.room.ranges.take(count, self.now).ok_or((name::MAGLEV, elements.len(), free))?;
+            self.fresh.tables.push((range, elements));
+            range
+        };
+        port.tables.push(Table { members, random, range });
+        Ok(())
+    }
+
+    fn promise_frontends(&mut self, port: &Port) -> Result<(), Missing> {
+        let missing = self.room.frontends.missing(port.frontends().map(|(key, _)| key));
+        // One more for each address, as such.
+        let wanted = missing + frontends::own_addresses(&port.wanted).count().min(missing);
+        let free = self.room.frontends.free().saturating_sub(self.room.promised);
+        if wanted > free {
+            return Err((name::FRONTENDS, wanted, free));
+        }
+        self.room.promised += wanted;
+        Ok(())
+    }
 }
 
 fn members(
@@ -230,43 +277,6 @@ fn members(
     endpoints
         .filter_map(|endpoint| Some((*backends.get(&(endpoint.address, endpoint.port))?, endpoint.weight)))
         .collect()
-}
-
-fn add_table(
-    port: &mut Port,
-    indices: &[usize],
-    old: Option<&Port>,
-    room: &mut Room,
-    recovered: &mut Recovered,
-    fresh: &mut Fresh,
-    now: Instant,
-) -> Result<(), Missing> {
-    let members = members(&port.wanted, &port.backends, indices);
-    let random = port.wanted.random;
-    if port.tables.iter().any(|table| table.members == members) {
-        return Ok(());
-    }
-    let same = |table: &&Table| table.members == members && table.random == random;
-    if let Some(table) = old.and_then(|old| old.tables.iter().find(same)) {
-        port.tables.push(table.clone());
-        return Ok(());
-    }
-    let elements = elements(&port.wanted, indices, &members);
-    let Ok(count) = u32::try_from(elements.len()) else { return Err((name::MAGLEV, elements.len(), 0)) };
-    if count == 0 {
-        return Ok(());
-    }
-    let range = match recovered.table(port.services.values().copied(), &elements, room) {
-        Some(range) => range,
-        None => {
-            let free = usize::try_from(room.ranges.free()).unwrap_or(usize::MAX);
-            let range = room.ranges.take(count, now).ok_or((name::MAGLEV, elements.len(), free))?;
-            fresh.tables.push((range, elements));
-            range
-        }
-    };
-    port.tables.push(Table { members, random, range });
-    Ok(())
 }
 
 /// What is written into `maglev`.

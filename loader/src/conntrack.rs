@@ -1,0 +1,23 @@
+//! Connections: read in batches, forgotten when they are over, shown and flushed.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`table`] | the tables of both families, read in batches |
+//! | [`expiry`] | in which state a connection is, and whether it is over: a pure function |
+//! | [`collect`] | one pass over a table |
+//! | [`collector`] | the thread that makes a pass every few seconds |
+//! | [`filter`] | which connections a verb is about |
+
+pub mod batch;
+pub mod collect;
+pub mod collector;
+pub mod expiry;
+pub mod filter;
+pub mod table;
+
+pub use self::{
+    collector::{Collector, Settings},
+    expiry::{Half, Pair, State},
+    filter::Filter,
+    table::{Entry, Table},
+};

@@ -1,0 +1,182 @@
+//! One pass over a table.
+
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    net::IpAddr,
+};
+
+use aya::Pod;
+use common::{
+    interest::Bit,
+    maps::{Backend, Connection, Service, Tuple, connection_flag},
+};
+
+use super::{
+    expiry::{Circumstances, is_silent, shortest},
+    table::{Address, Entry, Table},
+};
+use crate::{
+    desired::Timeouts,
+    sync::{
+        Shared,
+        services::interest::{address_bit, endpoint_bit},
+    },
+};
+
+/// Fill, in percent, from which on connections that were never answered are forgotten early.
+const PRESSED_PERCENT: u64 = 80;
+
+/// What a pass goes by.
+pub struct Rules<'a> {
+    /// When connections are forgotten.
+    pub timeouts: Timeouts,
+    /// The node's addresses on the underlay: connections that were given another are of no use.
+    pub underlays: &'a [IpAddr],
+    /// The time, in ticks.
+    pub now: u32,
+    /// Elements of `services`.
+    pub services: &'a Shared,
+    /// Elements of `backends`.
+    pub backends: &'a Shared,
+    /// Bits of the interest filter that are set for connections alone.
+    pub lingering: &'a HashSet<Bit>,
+    /// How many entries the last pass over this table found.
+    pub entries_before: u64,
+}
+
+/// What connections have counted, in both directions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Total {
+    /// How many there were.
+    pub connections: u64,
+    /// Their packets.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Total {
+    /// One more connection, or part of one.
+    pub fn add(&mut self, connections: u64, packets: u64, bytes: u64) {
+        self.connections += connections;
+        self.packets += packets;
+        self.bytes += bytes;
+    }
+}
+
+/// A backend: index and generation.
+pub type BackendId = (u32, u32);
+
+/// What a pass found.
+#[derive(Clone, Debug, Default)]
+pub struct Pass {
+    /// Entries that were there.
+    pub entries: u64,
+    /// Entries that are not any more.
+    pub removed: u64,
+    /// What they had counted.
+    pub totals: HashMap<BackendId, Total>,
+    /// Those of the lingering bits that a connection needs.
+    pub needed: HashSet<Bit>,
+}
+
+/// Forgets the connections that are over.
+pub fn pass<A: Address>(table: &mut Table<A>, rules: &Rules<'_>) -> io::Result<Pass>
+where
+    Tuple<A>: Pod,
+    Connection<A>: Pod,
+{
+    let mut pass = Pass::default();
+    let mut silent = Vec::new();
+    let is_pressed = rules.entries_before * 100 > u64::from(table.capacity()) * PRESSED_PERCENT;
+    table.for_each(|entry| {
+        pass.entries += 1;
+        if !rules.lingering.is_empty() {
+            let needed = bits(&entry).into_iter().filter(|bit| rules.lingering.contains(bit));
+            pass.needed.extend(needed);
+        }
+        if is_silent(entry.connection.seen, rules.now, shortest(entry.key.protocol, &rules.timeouts)) {
+            silent.push(entry.key);
+        }
+    })?;
+    for key in silent {
+        // As it is now: a packet may have come since.
+        let Some(entry) = table.get(&key)? else { continue };
+        let partner = table.get(&entry.partner())?.filter(|partner| partner.partner() == key);
+        if entry.is_reply() && partner.is_some() {
+            // Comes up by its other direction.
+            continue;
+        }
+        let circumstances = Circumstances { is_stale: is_stale(&entry, rules), is_pressed };
+        if !entry.pair(partner.as_ref()).is_over(rules.now, &rules.timeouts, circumstances) {
+            continue;
+        }
+        for half in [Some(entry), partner].into_iter().flatten() {
+            if table.remove(&half.key)? {
+                pass.removed += 1;
+                pass.count(&half);
+            }
+        }
+    }
+    Ok(pass)
+}
+
+impl Pass {
+    fn count<A: Address>(&mut self, entry: &Entry<A>) {
+        if let Some(backend) = backend_of(entry) {
+            let connections = u64::from(!entry.is_reply());
+            let Connection { packets, bytes, .. } = entry.connection;
+            self.totals.entry(backend).or_default().add(connections, packets, bytes);
+        }
+    }
+}
+
+/// The backend of a connection, if it is with a service.
+pub fn backend_of<A>(entry: &Entry<A>) -> Option<BackendId> {
+    let Connection { service, backend, backend_generation, .. } = entry.connection;
+    (service != Connection::<A>::NO_SERVICE).then_some((backend, backend_generation))
+}
+
+/// Whether what it depends on is gone.
+fn is_stale<A: Address>(entry: &Entry<A>, rules: &Rules<'_>) -> bool {
+    let Connection { service, service_generation, backend, backend_generation, flags, .. } = entry.connection;
+    if flags & connection_flag::MASQUERADED != 0 {
+        let own = if entry.is_reply() { entry.key.dst } else { entry.connection.becomes.src };
+        if !rules.underlays.contains(&own.into()) {
+            return true;
+        }
+    }
+    if service == Connection::<A>::NO_SERVICE {
+        return false;
+    }
+    service_generation != generation_of_service(rules.services, service)
+        || backend_generation != generation_of_backend(rules.backends, backend)
+}
+
+/// The generation of an element of `services`.
+#[must_use]
+pub fn generation_of_service(services: &Shared, id: u32) -> u32 {
+    let service: Service = bytemuck::cast([0, 1, 2, 3].map(|word| services.load(id, word)));
+    service.generation
+}
+
+/// The generation of an element of `backends`.
+#[must_use]
+pub fn generation_of_backend(backends: &Shared, id: u32) -> u32 {
+    let backend: Backend = bytemuck::cast([0, 1, 2, 3].map(|word| backends.load(id, word)));
+    backend.generation
+}
+
+/// The bits without which the packets of a connection would not be looked up: that of the address that was called, and that
+/// of who answers.
+fn bits<A: Address>(entry: &Entry<A>) -> [Bit; 2] {
+    let (called, backend) = if entry.is_reply() {
+        (entry.connection.becomes.src, (entry.key.src, entry.key.src_port))
+    } else {
+        let becomes = &entry.connection.becomes;
+        (entry.key.dst, (becomes.dst, becomes.dst_port))
+    };
+    let (address, port) = backend;
+    [address_bit(called.into()), endpoint_bit(address.into(), u16::from_be_bytes(port), entry.key.protocol)]
+}
