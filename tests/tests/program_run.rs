@@ -21,3 +21,5 @@ mod neighbours;
 mod object;
 #[path = "program_run/random.rs"]
 mod random;
+#[path = "program_run/services.rs"]
+mod services;

@@ -80,7 +80,7 @@ where
         return Err(Reason::Multicast.into());
     }
     if let Some(pod) = Tables::<F>::pod(packet, &ip.dst) {
-        if !own && comes_from_outside(packet, ip) {
+        if !step.translated() && comes_from_outside(packet, ip) {
             Stage::<F>::inbound(packet, ip).goes_on()?;
         }
         // The last hop's addresses are `to_pod`'s to write: it sees the packet next.

@@ -131,9 +131,10 @@ where
     }
 }
 
-/// Takes the tunnel off.
+/// Takes the tunnel off, if there is a packet in it: of one that ends before its IP header does, the kernel refuses to.
 #[inline(always)]
 fn strip<F: Family, D: Dataplane>(packet: &mut D, room: usize) -> Result<(), Refusal> {
+    packet.at::<F::Header>(ETH_LEN + room).ok_or(Reason::Malformed)?;
     packet.decapsulate(room, F::IS_V6)?;
     if let Some(eth) = packet.at_mut::<Eth>(0) {
         eth.ether_type = F::ETHER_TYPE;

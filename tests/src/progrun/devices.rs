@@ -10,7 +10,9 @@ use common::{
 };
 use serde_json::Value;
 
-use super::plan::{Family, GATEWAY_MTU, LOST, NODE_MAC, PEERS, Pod, UPLINK_MAC, far, mac_of, underlay};
+use super::plan::{
+    Family, GATEWAY_MTU, LOST, NODE_MAC, PEERS, Peer, Pod, UPLINK_MAC, far, mac_of, outside, underlay,
+};
 use crate::{
     address::{parse_mac, show_mac},
     netns::Netns,
@@ -53,6 +55,7 @@ pub fn make(netns: &Netns) -> Result<Devices> {
         let router = underlay(family, 1);
         neighbour(netns, router, 1)?;
         netns.ip(&format!("route add {}/{net} via {router}", far(family, 0)))?;
+        netns.ip(&format!("route add {} via {router}", outside(family)))?;
     }
     netns.ip(&format!("route add prohibit {}/32", far(Family::V4, LOST)))?;
     for peer in PEERS.iter().filter(|peer| peer.known && !peer.routed) {
@@ -76,7 +79,8 @@ fn neighbour(netns: &Netns, address: IpAddr, host: u8) -> Result<()> {
 
 /// Asks the kernel for the way to every peer.
 pub fn hops(netns: &Netns) -> Result<Hops> {
-    PEERS.iter().map(|peer| Ok((peer.address(), hop(netns, peer.address())?))).collect()
+    let peers = PEERS.iter().map(Peer::address);
+    peers.chain(Family::BOTH.map(outside)).map(|address| Ok((address, hop(netns, address)?))).collect()
 }
 
 fn hop(netns: &Netns, address: IpAddr) -> Result<Result<NextHop, Failed>> {

@@ -19,11 +19,13 @@
 //! in [`common::memory::Memory`] with the same tables; a difference is an error that shows both.
 
 mod devices;
+mod kept;
 mod model;
 mod plan;
 mod program;
 mod rig;
 mod seen;
+mod services;
 mod tables;
 
 pub use self::{
@@ -32,6 +34,7 @@ pub use self::{
         underlay,
     },
     program::{object, runs},
-    rig::{Input, Outcome, Rig, on_node, on_node_with},
+    rig::{Input, Outcome, Rig, on_node, on_node_serving, on_node_with},
     seen::Seen,
+    services::Exposure,
 };

@@ -11,6 +11,7 @@ use common::{
 
 use super::{
     devices::Hops,
+    kept::Kept,
     program::REMEMBERED,
     rig::Input,
     tables::{Tables, octets},
@@ -18,14 +19,14 @@ use super::{
 
 /// Runs a packet; the memory afterwards and what was decided.
 #[must_use]
-pub fn run(tables: &Tables, hops: &Hops, input: &Input<'_>) -> (Memory, Action) {
+pub fn run(tables: &Tables, hops: &Hops, kept: &Kept, input: &Input<'_>) -> (Memory, Action) {
     let unknown = Err(Failed { helper: Helper::FibLookup, code: i32::MIN });
     // Which way is asked for comes out of the decision: a first run finds it out.
-    let mut first = memory(tables, input);
+    let mut first = memory(tables, kept, input);
     first.next_hop = unknown;
     let action = decide(input.hook, &mut first);
     let Some((asked, _)) = first.asked.borrow().first().cloned() else { return (first, action) };
-    let mut second = memory(tables, input);
+    let mut second = memory(tables, kept, input);
     let hop = hops.iter().find(|(address, _)| octets(**address) == asked);
     second.next_hop = hop.map_or(unknown, |(_, hop)| *hop);
     let action = decide(input.hook, &mut second);
@@ -41,12 +42,14 @@ fn decide(hook: Hook, memory: &mut Memory) -> Action {
     }
 }
 
-fn memory(tables: &Tables, input: &Input<'_>) -> Memory {
+fn memory(tables: &Tables, kept: &Kept, input: &Input<'_>) -> Memory {
     let mut memory = Memory::packet(input.bytes);
     memory.ifindex = input.ifindex;
     memory.gso_size = input.gso_size;
     memory.refuses = input.refused;
     memory.budget = Budget { updated_ns: u64::MAX, tokens: input.tokens };
+    memory.services.clone_from(&tables.services);
+    kept.give(&mut memory);
     memory.hops = (0..REMEMBERED).map(|index| (index, input.remembered)).collect();
     memory.node = tables.node;
     memory.pods = tables.pods.iter().map(|(address, pod)| (octets(*address), *pod)).collect();

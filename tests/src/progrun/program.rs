@@ -10,17 +10,22 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use aya::{
     Ebpf, EbpfLoader, Pod,
-    maps::{HashMap, LpmTrie, Map, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues, lpm_trie::Key},
+    maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues, lpm_trie::Key},
     programs::{SchedClassifier, TestRun as _, TestRunOptions},
     util::nr_cpus,
 };
 use common::{
     counters::{Hook, HookCounters, Reason},
-    maps::{Budget, HelperError, Hop, Source, Traffic, name},
+    maps::{
+        Backend, Budget, Connection, Frontend, FrontendKey, HelperError, Hop, Service, Source, Traffic,
+        Tuple, name,
+    },
+    memory::ServiceTables,
     node,
 };
 
 use super::{
+    kept,
     rig::Input,
     seen::{Amount, SHOT, Seen, failure_key},
     tables::Tables,
@@ -30,6 +35,8 @@ use super::{
 const SLOTS: u32 = 16;
 /// Ways that a CPU remembers: the parts of the first peer's flows. So a run never depends on the one before.
 pub const REMEMBERED: u32 = 8;
+/// Entries of a table of connections or services that a test makes, at most. The kernel makes room for all of them beforehand.
+const ENTRIES: u32 = 1024;
 /// What a packet may grow to.
 const ROOM: usize = 4096;
 /// Fields of `struct __sk_buff` of linux/bpf.h that the kernel takes: their offsets, and the size of it all.
@@ -72,9 +79,18 @@ impl Loaded {
         let mut ebpf = EbpfLoader::new()
             .override_global(node::GLOBAL, tables.node, true)
             .map_max_entries(name::HOPS, REMEMBERED)
+            .map_max_entries(name::CONNTRACK4, ENTRIES)
+            .map_max_entries(name::CONNTRACK6, ENTRIES)
+            .map_max_entries(name::AFFINITY, ENTRIES)
+            .map_max_entries(name::BACKENDS, ENTRIES)
+            .map_max_entries(name::FRAGMENTS, ENTRIES)
+            .map_max_entries(name::FRONTENDS, ENTRIES)
+            .map_max_entries(name::MAGLEV, ENTRIES)
+            .map_max_entries(name::SERVICES, ENTRIES)
             .load_file(object)
             .with_context(|| format!("load {}", object.display()))?;
         fill(&mut ebpf, tables)?;
+        fill_services(&mut ebpf, &tables.services)?;
         for hook in Hook::ALL {
             classifier(&mut ebpf, hook)?.load().with_context(|| format!("load program {}", hook.name()))?;
         }
@@ -110,6 +126,7 @@ impl Loaded {
         out.truncate(usize::try_from(result.data_size_out)?);
         let verdict = result.return_value.cast_signed();
         let mut seen = self.totals(input.hook)?.since(&before);
+        seen.connections = self.connections()?;
         seen.verdict = verdict;
         if verdict != SHOT {
             seen.bytes = out;
@@ -129,6 +146,23 @@ impl Loaded {
             hops.set(index, PerCpuValues::try_from(vec![input.remembered; cpus])?, 0)?;
         }
         Ok(())
+    }
+
+    /// Entries of the connection tables, as lines.
+    fn connections(&self) -> Result<Vec<String>> {
+        let four: HashMap<_, Tuple<[u8; 4]>, Connection<[u8; 4]>> = map(&self.ebpf, name::CONNTRACK4)?;
+        let six: HashMap<_, Tuple<[u8; 16]>, Connection<[u8; 16]>> = map(&self.ebpf, name::CONNTRACK6)?;
+        let mut lines = Vec::new();
+        for entry in &four {
+            let (key, connection) = entry?;
+            lines.push(kept::line(&key, &connection));
+        }
+        for entry in &six {
+            let (key, connection) = entry?;
+            lines.push(kept::line(&key, &connection));
+        }
+        lines.sort();
+        Ok(lines)
     }
 
     fn totals(&self, hook: Hook) -> Result<Totals> {
@@ -257,6 +291,34 @@ fn fill(ebpf: &mut Ebpf, tables: &Tables) -> Result<()> {
                 insert_prefix(ebpf, name::SOURCES6, bits, source, *allowed)
             }
         }?;
+    }
+    Ok(())
+}
+
+fn fill_services(ebpf: &mut Ebpf, tables: &ServiceTables) -> Result<()> {
+    let mut frontends: HashMap<_, FrontendKey, Frontend> = map_mut(ebpf, name::FRONTENDS)?;
+    for (key, frontend) in &tables.frontends {
+        frontends.insert(key, frontend, 0)?;
+    }
+    let mut services: Array<_, Service> = map_mut(ebpf, name::SERVICES)?;
+    for (index, service) in &tables.services {
+        services.set(*index, service, 0)?;
+    }
+    let mut maglev: Array<_, u32> = map_mut(ebpf, name::MAGLEV)?;
+    for (index, backend) in &tables.maglev {
+        maglev.set(*index, backend, 0)?;
+    }
+    let mut backends: Array<_, Backend> = map_mut(ebpf, name::BACKENDS)?;
+    for (index, backend) in &tables.backends {
+        backends.set(*index, backend, 0)?;
+    }
+    let mut interest: Array<_, u64> = map_mut(ebpf, name::INTEREST)?;
+    for bit in &tables.interest {
+        let word = interest.get(&bit.word, 0)?;
+        interest.set(bit.word, word | bit.mask, 0)?;
+    }
+    for (bits, range) in &tables.source_ranges {
+        insert_prefix(ebpf, name::SOURCE_RANGES, u32::try_from(*bits)?, *range, 1_u32)?;
     }
     Ok(())
 }

@@ -11,10 +11,12 @@ use common::{
 
 use super::{
     devices::{self, Devices, Hops},
+    kept::Kept,
     model,
     plan::Pod,
     program::{Loaded, object},
     seen::Seen,
+    services::Exposure,
     tables::Tables,
 };
 use crate::netns::Netns;
@@ -90,11 +92,22 @@ pub struct Rig {
     devices: Devices,
     tables: Tables,
     hops: Hops,
+    kept: Kept,
 }
 
 /// Makes a node with every kind of peer, direct ones too, and runs a body in its namespace.
 pub fn on_node(label: &str, body: impl FnOnce(&mut Rig) -> Result<()> + Send) -> Result<()> {
     on_node_with(label, "podlane.o", feature::DIRECT, body)
+}
+
+/// The same with services, which are given what the node's pods turn out to be, and with masquerade.
+pub fn on_node_serving(
+    label: &str,
+    services: impl FnOnce([Pod; 2]) -> Vec<Exposure> + Send,
+    body: impl FnOnce(&mut Rig) -> Result<()> + Send,
+) -> Result<()> {
+    let features = feature::DIRECT | feature::SERVICES | feature::MASQUERADE | feature::SERVICE_ECHO;
+    on(label, "podlane.o", features, services, body)
 }
 
 /// The same with another object file and set of features.
@@ -104,14 +117,24 @@ pub fn on_node_with(
     features: u32,
     body: impl FnOnce(&mut Rig) -> Result<()> + Send,
 ) -> Result<()> {
+    on(label, file, features, |_| Vec::new(), body)
+}
+
+fn on(
+    label: &str,
+    file: &str,
+    features: u32,
+    services: impl FnOnce([Pod; 2]) -> Vec<Exposure> + Send,
+    body: impl FnOnce(&mut Rig) -> Result<()> + Send,
+) -> Result<()> {
     let netns = Netns::new(label)?;
     let devices = devices::make(&netns)?;
     let hops = devices::hops(&netns)?;
     // A program run looks up devices in the namespace of the thread that asks for it.
     netns.enter(|| {
-        let tables = Tables::new(&devices, features)?;
+        let tables = Tables::new(&devices, features, &services(devices.pods))?;
         let loaded = Loaded::new(&object(file)?, &tables)?;
-        body(&mut Rig { loaded, devices, tables, hops })
+        body(&mut Rig { loaded, devices, tables, hops, kept: Kept::default() })
     })
 }
 
@@ -161,7 +184,7 @@ impl Rig {
 
     /// Runs a packet in the kernel and in memory, and compares all that is to be seen.
     pub fn run(&mut self, input: &Input<'_>) -> Result<Outcome> {
-        let (memory, action) = model::run(&self.tables, &self.hops, input);
+        let (memory, action) = model::run(&self.tables, &self.hops, &self.kept, input);
         let expected = Seen::of(&memory, action);
         let seen = self.loaded.run(input)?;
         ensure!(
@@ -170,6 +193,7 @@ impl Rig {
             input.hook.name(),
             input.bytes
         );
+        self.kept.take(&memory);
         let reason = seen
             .reason()
             .with_context(|| format!("{} counted a packet not once: {:?}", input.hook.name(), seen.counts))?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::kept;
 use common::{
     counters::{Outcome, Reason},
     memory::Memory,
@@ -31,6 +32,8 @@ pub struct Seen {
     pub accounts: BTreeMap<String, Amount>,
     /// Refusals of helpers.
     pub failures: BTreeMap<String, u64>,
+    /// Entries of the connection tables, as lines.
+    pub connections: Vec<String>,
 }
 
 impl Seen {
@@ -43,6 +46,7 @@ impl Seen {
                 Action::Drop => SHOT,
                 Action::Pod { .. }
                 | Action::Host
+                | Action::Loopback
                 | Action::Device { .. }
                 | Action::Route { .. }
                 | Action::Neighbour { .. } => REDIRECT,
@@ -62,6 +66,11 @@ impl Seen {
             let key = failure_key(failure.helper as u8, failure.code);
             *seen.failures.entry(key).or_default() += 1;
         }
+        let entries4 = memory.conntrack4.entries();
+        let entries6 = memory.conntrack6.entries();
+        seen.connections = entries4.iter().map(|(key, connection)| kept::line(key, connection)).collect();
+        seen.connections.extend(entries6.iter().map(|(key, connection)| kept::line(key, connection)));
+        seen.connections.sort();
         seen
     }
 

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use anyhow::Result;
 use common::{
     maps::{Allowed, Endpoint, Route, Vtep, route_kind},
+    memory::ServiceTables,
     node::Node,
 };
 use ipnet::IpNet;
@@ -12,6 +13,7 @@ use ipnet::IpNet;
 use super::{
     devices::Devices,
     plan::{Family, NODE_MAC, PEERS, PORT, Peer, Pod, VNI, underlay},
+    services::{self, Exposure},
 };
 
 /// Prefix that the first pod may send from besides its own addresses, per family.
@@ -21,6 +23,8 @@ const ALLOWED: [&str; 2] = ["192.0.2.0/24", "2001:db8:5::/48"];
 pub struct Tables {
     /// The node's facts.
     pub node: &'static Node,
+    /// Services.
+    pub services: ServiceTables,
     /// Local pods.
     pub pods: Vec<(IpAddr, Endpoint)>,
     /// Routes.
@@ -33,9 +37,11 @@ pub struct Tables {
 
 impl Tables {
     /// What the loader would fill in for the plan.
-    pub fn new(devices: &Devices, features: u32) -> Result<Self> {
+    pub fn new(devices: &Devices, features: u32, exposures: &[Exposure]) -> Result<Self> {
+        let node: &'static Node = Box::leak(Box::new(node(devices, features)));
         let mut tables = Self {
-            node: Box::leak(Box::new(node(devices, features))),
+            services: services::tables(node, exposures),
+            node,
             pods: Vec::new(),
             routes: Vec::new(),
             vteps: Vec::new(),
@@ -86,8 +92,8 @@ fn node(devices: &Devices, features: u32) -> Node {
         gateway6: padded(Family::V6.gateway()),
         underlay4: v4(underlay(Family::V4, 20)).octets(),
         underlay6: padded(underlay(Family::V6, 20)),
-        loopback4: [169, 254, 42, 1],
-        loopback6: [0xfd, 0, 0x70, 0x6f, 0x64, 0x6c, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+        loopback4: v4(Family::V4.pod(0, 0)).octets(),
+        loopback6: padded(Family::V6.pod(0, 0)),
         ports_first: 61000,
         ports_last: 65535,
     }
@@ -120,7 +126,8 @@ const fn v4(address: IpAddr) -> Ipv4Addr {
 }
 
 /// An address's bytes, padded with zeros.
-fn padded(address: IpAddr) -> [u8; 16] {
+#[must_use]
+pub fn padded(address: IpAddr) -> [u8; 16] {
     let mut bytes = [0; 16];
     match address {
         IpAddr::V4(address) => bytes[..4].copy_from_slice(&address.octets()),

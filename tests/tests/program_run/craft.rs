@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use testbed::{
     frame::{self, Ip},
-    progrun::{Family, NODE_MAC, PORT, Peer, VNI, underlay},
+    progrun::{Family, NODE_MAC, PORT, Peer, UPLINK_MAC, VNI, mac_of, underlay},
 };
 
 /// Length of an Ethernet header.
@@ -157,5 +157,23 @@ impl Tunnel {
 
 /// A frame from the router to the node's uplink.
 pub fn on_wire(packet: &[u8]) -> Vec<u8> {
-    frame::ethernet(testbed::progrun::mac_of(1), testbed::progrun::UPLINK_MAC, packet)
+    frame::ethernet(mac_of(1), UPLINK_MAC, packet)
+}
+
+/// The frame in which a peer sends a pod's packet to this node.
+pub fn from_peer(peer: &Peer, packet: &[u8]) -> Vec<u8> {
+    let inner = frame::ethernet(peer.vtep_mac(), NODE_MAC, packet);
+    let outer = Ip { id: 0, ..Ip::new(peer.address(), underlay(peer.underlay, 20)) };
+    let tunnel = outer.udp((40000, PORT), &frame::vxlan(VNI, &inner));
+    frame::ethernet(peer.next_mac(), UPLINK_MAC, &tunnel)
+}
+
+/// The frame in which this node sends a packet to the underlay's router.
+pub fn to_router(packet: &[u8]) -> Vec<u8> {
+    frame::ethernet(UPLINK_MAC, mac_of(1), packet)
+}
+
+/// The frame in which the node's stack hands a packet to the gateway device.
+pub fn from_stack(packet: &[u8]) -> Vec<u8> {
+    frame::ethernet(NODE_MAC, NODE_MAC, packet)
 }

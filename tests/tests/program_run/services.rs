@@ -1,0 +1,354 @@
+//! Packets to services and their answers: each translated, and translated back to what it was.
+
+use std::net::IpAddr;
+
+use anyhow::{Result, ensure};
+use common::{counters::Reason, maps::backend_flag, verdict::Action};
+use testbed::{
+    frame::Ip,
+    progrun::{self, Exposure, Family, Pod, outside, peer, underlay},
+    require, setup,
+};
+
+use crate::craft::{from_peer, from_stack, hops_taken, icmp_error, on_wire, to_router};
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const SYN: u8 = 0x02;
+const SYN_ACK: u8 = 0x12;
+const ACK: u8 = 0x10;
+const RST: u8 = 0x04;
+
+/// A service address.
+fn vip(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => [10, 32, 0, 10].into(),
+        Family::V6 => [0xfd00, 0x10, 0x32, 0, 0, 0, 0, 10].into(),
+    }
+}
+
+/// Port 80 is the second pod's 8080 over TCP, port 53 is the peer's pod's 5353 over UDP, port 81 has nobody, port 82 is the node's
+/// own 8082, port 83 is the first pod itself; node ports 30080 and 30053 are the first two of them.
+fn services([here, there]: [Pod; 2]) -> Vec<Exposure> {
+    let mut exposures = Vec::new();
+    for family in Family::BOTH {
+        let node = underlay(family, 20);
+        let web = [(there.address(family), 8080, backend_flag::LOCAL)];
+        let far = [(far(family), 5353, 0)];
+        let own = [(node, 8082, backend_flag::LOCAL | backend_flag::HOST)];
+        let itself = [(here.address(family), 8083, backend_flag::LOCAL)];
+        exposures.extend([
+            Exposure::new(vip(family), 80, TCP, &web),
+            Exposure::new(vip(family), 53, UDP, &far),
+            Exposure::new(vip(family), 81, TCP, &[]),
+            Exposure::new(vip(family), 82, TCP, &own),
+            Exposure::new(vip(family), 83, TCP, &itself),
+            Exposure::node_port(node, 30080, TCP, &web),
+            Exposure::node_port(node, 30053, UDP, &far),
+            Exposure {
+                range: Some((family.pod(0, 200), if family == Family::V4 { 32 } else { 128 })),
+                ..Exposure::new(vip(family), 84, TCP, &web)
+            },
+        ]);
+    }
+    exposures
+}
+
+/// A pod of the first peer.
+fn far(family: Family) -> IpAddr {
+    family.pod(1, 10)
+}
+
+fn loopback(family: Family) -> IpAddr {
+    family.pod(0, 0)
+}
+
+/// SV-1: pod to service to pod of the same node and back; every byte, both ways.
+#[test]
+fn a_pod_calls_a_service_with_a_local_backend() -> Result<()> {
+    require!(setup::ready());
+    progrun::on_node_serving("svc-local", services, |node| {
+        let [here, there] = node.pods();
+        for family in Family::BOTH {
+            let (client, backend) = (here.address(family), there.address(family));
+            let outcome =
+                node.from_pod(here, &here.sends(&Ip::new(client, vip(family)).tcp((4000, 80), SYN)))?;
+            outcome.went(Reason::ToPod, Action::Pod { ifindex: there.ifindex })?;
+            let expected = hops_taken(&Ip::new(client, backend).tcp((4000, 8080), SYN), 1);
+            ensure!(outcome.seen.bytes == there.receives(&expected));
+
+            let answer = Ip::new(backend, client).tcp((8080, 4000), SYN_ACK);
+            let outcome = node.from_pod(there, &there.sends(&answer))?;
+            outcome.went(Reason::ToPod, Action::Pod { ifindex: here.ifindex })?;
+            let expected = hops_taken(&Ip::new(vip(family), client).tcp((80, 4000), SYN_ACK), 1);
+            ensure!(outcome.seen.bytes == here.receives(&expected));
+        }
+        Ok(())
+    })
+}
+
+/// SV-1: a UDP checksum of zero stays zero.
+#[test]
+fn a_datagram_without_checksum_has_none_afterwards() -> Result<()> {
+    require!(setup::ready());
+    progrun::on_node_serving("svc-zero", services, |node| {
+        let [here, _] = node.pods();
+        let family = Family::V4;
+        let client = here.address(family);
+        let packet = Ip::new(client, vip(family)).udp_without_checksum((4000, 53), b"question");
+        let outcome = node.from_pod(here, &here.sends(&packet))?;
+        outcome.went(Reason::ToOverlay, Action::Device { ifindex: node.uplink() })?;
+        let expected =
+            hops_taken(&Ip::new(client, far(family)).udp_without_checksum((4000, 5353), b"question"), 1);
+        ensure!(outcome.seen.bytes.ends_with(&expected));
+        Ok(())
+    })
+}
+
+/// SV-1: pod to service to pod of another node and back.
+#[test]
+fn a_pod_calls_a_service_with_a_remote_backend() -> Result<()> {
+    require!(setup::ready());
+    progrun::on_node_serving("svc-remote", services, |node| {
+        let [here, _] = node.pods();
+        for family in Family::BOTH {
+            let client = here.address(family);
+            let packet = Ip::new(client, vip(family)).udp((4000, 53), b"question");
+            let outcome = node.from_pod(here, &here.sends(&packet))?;
+            outcome.went(Reason::ToOverlay, Action::Device { ifindex: node.uplink() })?;
+            let expected = hops_taken(&Ip::new(client, far(family)).udp((4000, 5353), b"question"), 1);
+            ensure!(outcome.seen.bytes.ends_with(&expected));
+
+            let answer = Ip::new(far(family), client).udp((5353, 4000), b"answer");
+            let outcome = node.from_uplink(&from_peer(&peer("near")?, &answer))?;
+            outcome.went(Reason::ToPod, Action::Pod { ifindex: here.ifindex })?;
+            let expected = hops_taken(&Ip::new(vip(family), client).udp((53, 4000), b"answer"), 1);
+            ensure!(outcome.seen.bytes == here.receives(&expected));
+        }
+        Ok(())
+    })
+}
+
+/// SV-9: a pod that is its own backend hears from itself by way of the node's loopback address.
+#[test]
+fn a_pod_reaches_itself_through_its_service() -> Result<()> {
+    require!(setup::ready());
+    progrun::on_node_serving("svc-hairpin", services, |node| {
+        let [here, _] = node.pods();
+        for family in Family::BOTH {
+            let own = here.address(family);
+            let outcome =
+                node.from_pod(here, &here.sends(&Ip::new(own, vip(family)).tcp((4000, 83), SYN)))?;
+            outcome.went(Reason::ToPod, Action::Pod { ifindex: here.ifindex })?;
+            let expected = hops_taken(&Ip::new(loopback(family), own).tcp((4000, 8083), SYN), 1);
+            ensure!(outcome.seen.bytes == here.receives(&expected));
+
+            let answer = Ip::new(own, loopback(family)).tcp((8083, 4000), SYN_ACK);
+            let outcome = node.from_pod(here, &here.sends(&answer))?;
+            outcome.went(Reason::ToPod, Action::Pod { ifindex: here.ifindex })?;
+            let expected = hops_taken(&Ip::new(vip(family), own).tcp((83, 4000), SYN_ACK), 1);
+            ensure!(outcome.seen.bytes == here.receives(&expected));
+        }
+        Ok(())
+    })
+}
+
+/// SV-7, SV-13: nobody there, no such port, not for this client.
+#[test]
+fn who_finds_nobody_is_told() -> Result<()> {
+    require!(setup::ready());
+    progrun::on_node_serving("svc-nobody", services, |node| {
+        let [here, _] = node.pods();
+        for family in Family::BOTH {
+            let ip = Ip::new(here.address(family), vip(family));
+            for (port, reason) in [(81, Reason::NoBackend), (9999, Reason::NoSuchService)] {
+                let packet = ip.tcp((4000, port), SYN);
+                let outcome = node.from_pod(here, &here.sends(&packet))?;
+                outcome.went(reason, Action::Pod { ifindex: here.ifindex })?;
+                ensure!(outcome.seen.packets(Reason::IcmpError) == 1);
+                // The service address says so itself, about the packet as it was sent.
+                ensure!(outcome.seen.bytes.ends_with(&packet));
+                let header = 14 + family.header_len();
+                let unreachable = if family == Family::V4 { [3, 3] } else { [1, 4] };
+                ensure!(outcome.seen.bytes[header..header + 2] == unreachable);
+            }
+            node.from_pod(here, &here.sends(&ip.tcp((4000, 84), SYN)))?.is_dropped(Reason::SourceRange)?;
+        }
+        Ok(())
+    })
+}
+
+/// An echo request to a service address is answered.
+#[test]
+fn a_service_address_answers_ping() -> Result<()> {
+    require!(setup::ready());
+    progrun::on_node_serving("svc-ping", services, |node| {
+        let [here, _] = node.pods();
+        for family in Family::BOTH {
+            let ip = Ip::new(here.address(family), vip(family));
+            let outcome = node.from_pod(here, &here.sends(&ip.echo(7, 1, b"ping")))?;
+            outcome.went(Reason::EchoReply, Action::Pod { ifindex: here.ifindex })?;
+            let back = Ip::new(vip(family), here.address(family));
+            let (kind, body) =
+                (if family == Family::V4 { 0 } else { 129 }, [0, 7, 0, 1, b'p', b'i', b'n', b'g']);
+            ensure!(outcome.seen.bytes == here.receives(&back.icmp(kind, 0, &body)));
+        }
+        Ok(())
+    })
+}
+
+/// NP-1: from outside to a backend of this node: the client's address stays, and the answer goes out by the uplink.
+#[test]
+fn a_client_outside_calls_a_node_port_with_a_local_backend() -> Result<()> {
+    require!(setup::ready());
+    progrun::on_node_serving("svc-np-local", services, |node| {
+        let [_, there] = node.pods();
+        for family in Family::BOTH {
+            let (client, own) = (outside(family), underlay(family, 20));
+            let backend = there.address(family);
+            let frame = on_wire(&Ip::new(client, own).tcp((4000, 30080), SYN));
+            let outcome = node.from_uplink(&frame)?;
+            outcome.went(Reason::ToPod, Action::Pod { ifindex: there.ifindex })?;
+            let expected = hops_taken(&Ip::new(client, backend).tcp((4000, 8080), SYN), 1);
+            ensure!(outcome.seen.bytes == there.receives(&expected));
+
+            let answer = Ip::new(backend, client).tcp((8080, 4000), SYN_ACK);
+            let outcome = node.from_pod(there, &there.sends(&answer))?;
+            outcome.went(Reason::ToClient, Action::Device { ifindex: node.uplink() })?;
+            let expected = hops_taken(&Ip::new(own, client).tcp((30080, 4000), SYN_ACK), 1);
+            ensure!(outcome.seen.bytes == to_router(&expected));
+        }
+        Ok(())
+    })
+}
+
+/// NP-2: from outside to a backend of another node: its answers come back here, because the node stands for the client.
+#[test]
+fn a_client_outside_calls_a_node_port_with_a_remote_backend() -> Result<()> {
+    require!(setup::ready());
+    progrun::on_node_serving("svc-np-remote", services, |node| {
+        for family in Family::BOTH {
+            let (client, own) = (outside(family), underlay(family, 20));
+            let frame = on_wire(&Ip::new(client, own).udp((4000, 30053), b"question"));
+            let outcome = node.from_uplink(&frame)?;
+            outcome.went(Reason::ToOverlay, Action::Device { ifindex: node.uplink() })?;
+            let expected =
+                hops_taken(&Ip::new(loopback(family), far(family)).udp((4000, 5353), b"question"), 1);
+            ensure!(outcome.seen.bytes.ends_with(&expected));
+
+            let answer = Ip::new(far(family), loopback(family)).udp((5353, 4000), b"answer");
+            let outcome = node.from_uplink(&from_peer(&peer("near")?, &answer))?;
+            outcome.went(Reason::ToClient, Action::Device { ifindex: node.uplink() })?;
+            let expected = hops_taken(&Ip::new(own, client).udp((30053, 4000), b"answer"), 1);
+            ensure!(outcome.seen.bytes == to_router(&expected));
+        }
+        Ok(())
+    })
+}
+
+/// SN-1, SN-6: to the outside under the node's address, and back; a port in the range is kept, and so is an identifier.
+#[test]
+fn a_pod_leaves_under_the_nodes_address() -> Result<()> {
+    require!(setup::ready());
+    progrun::on_node_serving("masq", services, |node| {
+        let [here, _] = node.pods();
+        for family in Family::BOTH {
+            let (pod, own, there) = (here.address(family), underlay(family, 20), outside(family));
+            let sent = [
+                (Ip::new(pod, there).tcp((61500, 80), SYN), Ip::new(own, there).tcp((61500, 80), SYN)),
+                (Ip::new(pod, there).udp((61501, 80), b"hi"), Ip::new(own, there).udp((61501, 80), b"hi")),
+                (Ip::new(pod, there).echo(62000, 1, b"ping"), Ip::new(own, there).echo(62000, 1, b"ping")),
+            ];
+            for (packet, expected) in sent {
+                let outcome = node.from_pod(here, &here.sends(&packet))?;
+                outcome.went(Reason::Masqueraded, Action::Device { ifindex: node.uplink() })?;
+                ensure!(outcome.seen.bytes == to_router(&hops_taken(&expected, 1)));
+            }
+            let answered = [
+                (
+                    Ip::new(there, own).tcp((80, 61500), SYN_ACK),
+                    Ip::new(there, pod).tcp((80, 61500), SYN_ACK),
+                ),
+                (Ip::new(there, own).udp((80, 61501), b"ho"), Ip::new(there, pod).udp((80, 61501), b"ho")),
+            ];
+            for (packet, expected) in answered {
+                let outcome = node.from_uplink(&on_wire(&packet))?;
+                outcome.went(Reason::ToPod, Action::Pod { ifindex: here.ifindex })?;
+                ensure!(outcome.seen.bytes == here.receives(&hops_taken(&expected, 1)));
+            }
+        }
+        Ok(())
+    })
+}
+
+/// IC-1: an error from the backend's side about a packet that was translated reaches the client as one about what it sent.
+#[test]
+fn an_error_about_a_translated_packet_quotes_it_as_it_was_sent() -> Result<()> {
+    require!(setup::ready());
+    progrun::on_node_serving("svc-icmp", services, |node| {
+        let [here, there] = node.pods();
+        for family in Family::BOTH {
+            let (client, backend) = (here.address(family), there.address(family));
+            let sent = Ip::new(client, vip(family)).tcp((4000, 80), SYN);
+            let arrived = node.from_pod(here, &here.sends(&sent))?.seen.bytes[14..].to_vec();
+            let kind = if family == Family::V4 { (3, 3) } else { (1, 4) };
+            let error = icmp_error(backend, client, kind, 0, &arrived);
+            let outcome = node.from_pod(there, &there.sends(&error))?;
+            outcome.went(Reason::ToPod, Action::Pod { ifindex: here.ifindex })?;
+            let expected = icmp_error(vip(family), client, kind, 0, &hops_taken(&sent, 1));
+            ensure!(
+                outcome.seen.bytes == here.receives(&hops_taken(&expected, 1)),
+                "{:02x?}\n{:02x?}",
+                outcome.seen.bytes,
+                here.receives(&hops_taken(&expected, 1))
+            );
+        }
+        Ok(())
+    })
+}
+
+/// SV-12: a backend in the node's own network sees the node's loopback address where it would answer past the programs, and the
+/// pod itself where it would not.
+#[test]
+fn a_backend_of_the_nodes_own_network() -> Result<()> {
+    require!(setup::ready());
+    progrun::on_node_serving("svc-host", services, |node| {
+        let [here, _] = node.pods();
+        for family in Family::BOTH {
+            let (client, own) = (here.address(family), underlay(family, 20));
+            let outcome =
+                node.from_pod(here, &here.sends(&Ip::new(client, vip(family)).tcp((4000, 82), SYN)))?;
+            outcome.went(Reason::ToHost, Action::Host)?;
+            ensure!(outcome.seen.bytes.ends_with(&Ip::new(client, own).tcp((4000, 8082), SYN)));
+            let answer = Ip::new(own, client).tcp((8082, 4000), SYN_ACK);
+            let outcome = node.from_host(&from_stack(&answer))?;
+            outcome.went(Reason::ToPod, Action::Device { ifindex: here.ifindex })?;
+            ensure!(outcome.seen.bytes.ends_with(&Ip::new(vip(family), client).tcp((82, 4000), SYN_ACK)));
+
+            let call = Ip::new(family.gateway(), vip(family)).tcp((4001, 82), SYN);
+            let outcome = node.from_host(&from_stack(&call))?;
+            outcome.went(Reason::ToHost, Action::Host)?;
+            ensure!(outcome.seen.bytes.ends_with(&Ip::new(loopback(family), own).tcp((4001, 8082), SYN)));
+        }
+        Ok(())
+    })
+}
+
+/// CT-1, CT-2: flags are noted, and a new SYN after both ends have closed begins anew.
+#[test]
+fn a_tuple_may_be_used_again() -> Result<()> {
+    require!(setup::ready());
+    progrun::on_node_serving("ct-again", services, |node| {
+        let [here, there] = node.pods();
+        for family in Family::BOTH {
+            let (client, backend) = (here.address(family), there.address(family));
+            let call = |flags| Ip::new(client, vip(family)).tcp((4000, 80), flags);
+            let answer = |flags| Ip::new(backend, client).tcp((8080, 4000), flags);
+            for flags in [SYN, ACK, ACK | 1, RST, SYN] {
+                node.from_pod(here, &here.sends(&call(flags)))?;
+                node.from_pod(there, &there.sends(&answer(SYN_ACK)))?;
+            }
+        }
+        Ok(())
+    })
+}
