@@ -8,10 +8,9 @@ use super::{
 };
 use crate::{
     config::{
-        check::{misplaced, under, unique},
+        check::{under, unique},
         diagnostic::{At, Errors, Place},
         file::{File, Node, Pod},
-        suggest::nearest,
     },
     desired::{
         DEFAULT_PORT,
@@ -40,15 +39,15 @@ pub(in crate::config) fn check(errors: &Errors<'_>, file: &File) {
 }
 
 /// What services are checked against.
-struct Context<'a> {
-    errors: &'a Errors<'a>,
-    file: &'a File,
-    cluster: Cluster<'a>,
+pub(super) struct Context<'a> {
+    pub(super) errors: &'a Errors<'a>,
+    pub(super) file: &'a File,
+    pub(super) cluster: Cluster<'a>,
     /// Whether `cluster` has all there is.
-    complete: bool,
+    pub(super) complete: bool,
     /// Names of this node and its peers.
-    nodes: HashSet<&'a str>,
-    cluster_ips: HashSet<IpAddr>,
+    pub(super) nodes: HashSet<&'a str>,
+    pub(super) cluster_ips: HashSet<IpAddr>,
     /// TCP node ports.
     node_ports: HashSet<u16>,
 }
@@ -208,75 +207,7 @@ impl<'a> Context<'a> {
                 }
             }
         }
-        let own = port.number.as_ref().map(|port| port.value);
-        let known: Vec<_> = port.backends.iter().filter_map(|it| endpoint(it, own)).collect();
-        unique(errors, "address and port", known.iter(), |endpoint| *endpoint);
-        for backend in &port.backends {
-            self.backend(backend, port, families, service);
-        }
-    }
-
-    fn backend(&self, backend: &Backend, port: &Port, families: &[Family], service: &Service) {
-        let errors = self.errors;
-        if let (Protocol::Sctp, Some(own), Some(given)) = (port.protocol, &port.number, &backend.port)
-            && own.value != given.value
-        {
-            errors.wrong(&given.place, sctp(own.value));
-        }
-        if let Some(node) = &backend.node
-            && self.complete
-            && !self.nodes.contains(node.value.as_str())
-        {
-            let meant = nearest(&node.value, self.nodes.iter().copied());
-            let meant = meant.map(|name| format!("; did you mean \"{name}\"?")).unwrap_or_default();
-            errors.wrong(&node.place, format!("\"{}\" is neither this node nor a peer{meant}", node.value));
-        }
-        let Some(At { value: address, place }) = &backend.address else { return };
-        let complete = service.lists().iter().all(|list| list.complete);
-        if complete && !families.contains(&Family::of(*address)) {
-            let name = Family::of(*address).name();
-            errors.wrong(place, format!("{address} is never called: the service has no {name} address"));
-        }
-        if self.complete {
-            self.placed(*address, place, backend.node.as_ref());
-        }
-    }
-
-    /// Where a backend is.
-    fn placed(&self, address: IpAddr, place: &Place, given: Option<&At<String>>) {
-        let errors = self.errors;
-        let (placement, node) = self.cluster.place(address);
-        if self.cluster_ips.contains(&address) {
-            errors.wrong(
-                place,
-                format!("{address} is the address of a service; give those that answer for it"),
-            );
-        } else if let Some(cidr) = self.file.service_cidr_of(address) {
-            let cidr = errors.refer(&cidr.place);
-            errors.wrong(place, format!("{address} is in {cidr}, which has addresses of services"));
-        } else if let (Placement::Local, Some(own)) = (placement, &self.file.node) {
-            if let Some(message) = misplaced(errors, address, own) {
-                errors.wrong(place, message);
-            }
-        } else if placement == Placement::External {
-            let known = given.filter(|given| self.nodes.contains(given.value.as_str()));
-            if let Some(given) = known {
-                let message = format!("{address} is neither a pod's address of {}, nor its own", given.value);
-                errors.wrong(place, message);
-            } else if given.is_none() {
-                let message = format!(
-                    "{address} is in no pod CIDR and no node's address: reached as outside of the cluster, from this \
-                     node's address"
-                );
-                errors.odd(place, message);
-            }
-        }
-        if let (Some(node), Some(given)) = (node, given)
-            && node != given.value
-            && self.nodes.contains(given.value.as_str())
-        {
-            errors.wrong(&given.place, format!("{address} is an address of {node}, not of {}", given.value));
-        }
+        self.backends(port, families, service);
     }
 
     fn host_ports(&self, pod: &Pod) {
@@ -317,16 +248,11 @@ impl<'a> Context<'a> {
     }
 }
 
-fn sctp(port: u16) -> String {
+/// What a SCTP port is to be.
+pub(super) fn sctp(port: u16) -> String {
     format!("not {port}: of SCTP only addresses are translated, so its ports are the same on both sides")
 }
 
 fn number(protocol: Protocol, port: Option<&At<u16>>) -> Option<At<(Protocol, u16)>> {
     port.map(|port| At { value: (protocol, port.value), place: port.place.clone() })
-}
-
-fn endpoint(backend: &Backend, own: Option<u16>) -> Option<At<(IpAddr, u16)>> {
-    let address = backend.address.as_ref()?;
-    let port = backend.port.as_ref().map(|port| port.value).or(own)?;
-    Some(At { value: (address.value, port), place: address.place.clone() })
 }

@@ -1,5 +1,6 @@
 //! Services: from the tables of the file to ports, frontends and endpoints.
 
+mod backends;
 mod build;
 mod check;
 mod file;
