@@ -46,8 +46,15 @@ impl Cluster {
         let underlay = Underlay::new("churn")?;
         let mut nodes = topology::podlane_stopped(underlay, &["eth0"])?;
         let [node, _] = &mut nodes;
-        let backend = backend(node)?;
-        let address = IpAddr::from(backend.v4()?);
+        let address = IpAddr::from(backend(node)?.v4()?);
+        node.config.maps.insert("conntrack".to_owned(), capacity);
+        for kind in ["tcp-syn", "tcp-closing", "udp"] {
+            node.config.conntrack.timeout.insert(kind.to_owned(), timeout);
+        }
+        node.config.services.push(service(address));
+        nodes.iter_mut().try_for_each(PodlaneNode::start)?;
+        // The loader gives pods their addresses.
+        let backend = backend(&nodes[0])?;
         let receivers = backend.netns.enter(|| {
             let bind = |port| UdpSocket::bind((address, port)).context("bind a backend's port");
             PORTS.map(bind).collect::<Result<Vec<_>>>()
@@ -55,12 +62,6 @@ impl Cluster {
         let listener = backend
             .netns
             .enter(|| TcpListener::bind((address, KEPT_PORT)).context("listen on a backend's port"))?;
-        node.config.maps.insert("conntrack".to_owned(), capacity);
-        for kind in ["tcp-syn", "tcp-closing", "udp"] {
-            node.config.conntrack.timeout.insert(kind.to_owned(), timeout);
-        }
-        node.config.services.push(service(address));
-        nodes.iter_mut().try_for_each(PodlaneNode::start)?;
         let client = &client(&nodes[0])?.netns;
         let near = tcp::connect(client, (SERVICE, KEPT_PORT).into())?;
         let (far, _) = listener.accept().context("accept a connection through the service")?;

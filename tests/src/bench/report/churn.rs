@@ -33,7 +33,7 @@ fn table(churns: &[Churn]) -> Table {
             format!("{:.0} k", f64::from(churn.flows) / churn.seconds / 1e3),
             churn.entries.to_string(),
             churn.evicted.to_string(),
-            format!("{:.1} s", churn.collection_seconds),
+            churn.collected_in(),
         ]);
     }
     table
