@@ -196,6 +196,11 @@ fn check_masquerade(errors: &Errors<'_>, file: &File) {
     let (Some(enabled), Some(node)) = (enabled.as_ref().filter(|enabled| enabled.value), &file.node) else {
         return;
     };
+    if node.uplinks.items.is_empty() && node.uplinks.complete {
+        let enabled = errors.refer(&enabled.place);
+        let message = format!("missing; answers to what is masqueraded, {enabled}, come in by an uplink");
+        errors.missing(&under(&node.place, "uplink"), message);
+    }
     for (ipv4, family) in [(true, "IPv4"), (false, "IPv6")] {
         let has_pods = node.pod_cidrs.values().any(|cidr| cidr.addr().is_ipv4() == ipv4);
         let has_address = node.addresses.values().any(|address| address.is_ipv4() == ipv4);

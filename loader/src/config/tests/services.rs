@@ -149,6 +149,13 @@ fn masquerade() {
         "[overlay]\nport = 62000\n[masquerade]\nenabled = true\nexclude = [\"::/0\"]\n",
         &["15:8 overlay.port: 62000 is among the ports to masquerade with, 61000-65535"],
     );
+    let node = NODE.replace("uplink = [\"eth0\"]\n", "");
+    assert_eq!(
+        said(&[&node, "[overlay]\nmtu = 1450\n[masquerade]\nenabled = true\n"].concat()),
+        [
+            "1:1 node.uplink: missing; answers to what is masqueraded, masquerade.enabled (line 8), come in by an uplink"
+        ]
+    );
     assert_eq!(
         warnings("[masquerade]\nenabled = true\n"),
         [
