@@ -7,12 +7,14 @@
 //! | `reconcile` | from the desired state to devices, maps and programs: all of it, in order, idempotent |
 //! | `daemon` | the loop: reload, resync, record |
 //! | `events` | what wakes the loop: signals, the file, links, mounts |
+//! | `health` | answers to load balancers about local endpoints |
 //! | `cleanup` | takes everything away |
 //! | `lock`, `notify` | one loader per node; the service manager told |
 
 mod cleanup;
 mod daemon;
 mod events;
+mod health;
 mod lock;
 mod notify;
 mod reconcile;

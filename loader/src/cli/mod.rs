@@ -1,9 +1,11 @@
 //! The verbs of the `loader` command.
 
 mod check;
+mod conntrack;
 mod node;
 mod output;
 mod run;
+mod services;
 
 use std::process::ExitCode;
 
@@ -11,8 +13,10 @@ use clap::{Parser, Subcommand};
 
 use self::{
     check::CheckArgs,
+    conntrack::ConntrackArgs,
     node::{CleanupArgs, CountersArgs, PeersArgs, PodsArgs, StatusArgs},
     run::RunArgs,
+    services::ServicesArgs,
 };
 use crate::{config::ConfigError, inspect::SelectError};
 
@@ -31,6 +35,8 @@ Examples:
   sudo loader run --config examples/overlay.toml
   sudo loader status
   sudo loader counters -o json
+  sudo loader services
+  sudo loader conntrack list --protocol udp
   sudo loader cleanup";
 
 /// Podlane's loader: an eBPF dataplane for the pods of a node
@@ -49,6 +55,8 @@ enum Verb {
     Counters(CountersArgs),
     Pods(PodsArgs),
     Peers(PeersArgs),
+    Services(ServicesArgs),
+    Conntrack(ConntrackArgs),
     Cleanup(CleanupArgs),
 }
 
@@ -86,6 +94,8 @@ impl Verb {
             Self::Counters(args) => args.run()?,
             Self::Pods(args) => args.run()?,
             Self::Peers(args) => args.run()?,
+            Self::Services(args) => args.run()?,
+            Self::Conntrack(args) => args.run()?,
             Self::Cleanup(args) => args.run()?,
         }
         Ok(ExitCode::SUCCESS)
@@ -122,7 +132,9 @@ mod tests {
 
     #[test]
     fn every_verb_has_examples() {
-        for verb in Cli::command().get_subcommands() {
+        let command = Cli::command();
+        let nested = command.get_subcommands().flat_map(clap::Command::get_subcommands);
+        for verb in command.get_subcommands().chain(nested) {
             let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains("Examples:"), "{}", verb.get_name());
         }
@@ -138,11 +150,23 @@ mod tests {
             "loader counters --all -o table",
             "loader pods -n worker-0 -o json",
             "loader peers",
+            "loader services kube-dns -o json",
+            "loader conntrack list -s 10.0.0.0/8 -d fd00::1 -p 53 --protocol udp --state answered",
+            "loader conntrack flush --backend 10.0.0.1:80 --service default/web:80",
+            "loader conntrack flush --all",
             "loader cleanup --node worker-0",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }
-        for line in ["loader", "loader run", "loader check", "loader status -o yaml", "loader reload"] {
+        for line in [
+            "loader",
+            "loader run",
+            "loader check",
+            "loader status -o yaml",
+            "loader reload",
+            "loader conntrack",
+            "loader conntrack flush --all -p 1",
+        ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");
         }

@@ -53,7 +53,7 @@ Examples:
 
 /// Which node.
 #[derive(Clone, Debug, Args)]
-struct NodeArgs {
+pub(super) struct NodeArgs {
     /// The node; the only one of this machine if left out
     #[arg(short, long, value_name = "NAME")]
     node: Option<String>,
@@ -67,7 +67,7 @@ impl NodeArgs {
         inspect::select(&self.bpffs, self.node.as_deref())
     }
 
-    fn readable(&self, verb: &'static str) -> anyhow::Result<NodePaths> {
+    pub(super) fn readable(&self, verb: &'static str) -> anyhow::Result<NodePaths> {
         privilege::require(verb, Capability::READ)?;
         Ok(self.select()?)
     }

@@ -31,7 +31,7 @@ use crate::{
 const INTERVAL: Duration = Duration::from_secs(5);
 /// Between two passes while a table is half full or more: it may be full before the next one else.
 const HURRIED: Duration = Duration::from_secs(1);
-/// How often the file is written.
+/// How often the file is written although nothing was counted.
 const WRITE: Duration = Duration::from_secs(30);
 
 /// What the thread goes by.
@@ -77,6 +77,7 @@ impl Collector {
             paths: paths.clone(),
             state: CollectorState::read(&paths.collector()).unwrap_or_default(),
             written: None,
+            is_changed: false,
             failure: None,
         };
         let thread = thread::Builder::new().name("conntrack".to_owned()).spawn(move || worker.run())?;
@@ -114,6 +115,8 @@ struct Worker {
     paths: NodePaths,
     state: CollectorState,
     written: Option<Instant>,
+    /// Whether there are totals that the file doesn't have.
+    is_changed: bool,
     /// Why the last pass failed, to be logged once.
     failure: Option<String>,
 }
@@ -131,7 +134,7 @@ impl Worker {
                     self.failure = Some(text);
                 }
             }
-            if self.written.is_none_or(|written| written.elapsed() >= WRITE) {
+            if self.is_changed || self.written.is_none_or(|written| written.elapsed() >= WRITE) {
                 self.write();
             }
         }
@@ -182,6 +185,7 @@ impl Worker {
 
     fn note(&mut self, map: &str, found: &Pass, capacity: u32, took: Duration) {
         add(&mut self.state.totals, &found.totals);
+        self.is_changed |= !found.totals.is_empty();
         let known = self.state.passes.entry(map.to_owned()).or_default();
         *known = PassState {
             time: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
@@ -197,6 +201,7 @@ impl Worker {
 
     fn write(&mut self) {
         self.written = Some(Instant::now());
+        self.is_changed = false;
         if let Err(error) = self.state.write(&self.paths.collector()) {
             log::warn!("{error}");
         }

@@ -7,9 +7,14 @@ use aya::{
     Pod,
     maps::{HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues, lpm_trie::LpmTrie},
 };
-use common::maps::{Endpoint, HelperError, Route, Source, Vtep, name};
+use common::maps::{
+    Connection, Endpoint, Frontend, FrontendKey, HelperError, Route, Source, SourceRange, Tuple, Vtep, name,
+};
 
-use crate::paths::NodePaths;
+use crate::{
+    conntrack::{Table, table::Address},
+    paths::NodePaths,
+};
 
 /// Values of a per-CPU array, by index.
 pub(super) type PerCpu<V> = PerCpuArray<MapData, V>;
@@ -54,6 +59,10 @@ pub(super) fn entries(paths: &NodePaths, map: &'static str) -> anyhow::Result<Op
         name::ROUTES6 => trie::<[u8; 16], Route>(paths, map)?,
         name::SOURCES4 => trie::<Source<[u8; 4]>, u32>(paths, map)?,
         name::SOURCES6 => trie::<Source<[u8; 16]>, u32>(paths, map)?,
+        name::FRONTENDS => hash::<FrontendKey, Frontend>(paths, map)?,
+        name::SOURCE_RANGES => trie::<SourceRange, u32>(paths, map)?,
+        name::CONNTRACK4 => connections::<[u8; 4]>(paths)?,
+        name::CONNTRACK6 => connections::<[u8; 16]>(paths)?,
         name::ERRORS => count(per_cpu_hash::<HelperError, u64>(paths, map)?.keys(), map)?,
         _ => return Ok(None),
     };
@@ -68,6 +77,17 @@ fn hash<K: Pod, V: Pod>(paths: &NodePaths, map: &str) -> anyhow::Result<u32> {
 fn trie<K: Pod, V: Pod>(paths: &NodePaths, map: &str) -> anyhow::Result<u32> {
     let opened: LpmTrie<_, K, V> = typed(paths, map, LpmTrie::try_from)?;
     count(opened.keys(), map)
+}
+
+/// In batches: there may be a great many.
+fn connections<A: Address>(paths: &NodePaths) -> anyhow::Result<u32>
+where
+    Tuple<A>: Pod,
+    Connection<A>: Pod,
+{
+    let mut count = 0;
+    Table::<A>::open(paths)?.for_each(|_| count += 1)?;
+    Ok(count)
 }
 
 fn count<K>(mut keys: impl Iterator<Item = Result<K, MapError>>, map: &str) -> anyhow::Result<u32> {

@@ -22,7 +22,7 @@ use crate::{
     mac,
     paths::NodePaths,
     report::{Attached, LoaderStatus, MapUse, NodeFacts, Pins, StatusReport},
-    state::State,
+    state::{CollectorState, ServicesState, State},
 };
 
 /// All of it, as far as it is there.
@@ -38,6 +38,8 @@ pub fn status(paths: &NodePaths) -> anyhow::Result<StatusReport> {
         loader: loader(paths, holder, state.as_ref()),
         facts: state.as_ref().map(facts),
         problems: state.iter().flat_map(|state| state.problems.clone()).collect(),
+        services: ServicesState::read(&paths.services())?.services.len(),
+        collector: CollectorState::read(&paths.collector()).unwrap_or_default().passes,
         attached: attached(paths, state.as_ref(), holder)?,
         maps: maps(paths)?,
         pins: Pins {

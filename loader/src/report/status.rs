@@ -1,6 +1,6 @@
 //! `loader status`: what the node is, what is attached where, and how full the maps are.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 use serde::Serialize;
 
@@ -11,7 +11,7 @@ use super::{
     },
     time::{ago, utc},
 };
-use crate::state::Reload;
+use crate::state::{PassState, Reload};
 
 /// A node, as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -28,6 +28,10 @@ pub struct StatusReport {
     pub facts: Option<NodeFacts>,
     /// What is not as it should be.
     pub problems: Vec<String>,
+    /// How many service ports are in the maps.
+    pub services: usize,
+    /// Passes over the tables of connections, by name of the map; none without services and masquerading.
+    pub collector: BTreeMap<String, PassState>,
     /// Programs and where they are attached.
     pub attached: Vec<Attached>,
     /// Maps and how full they are.
@@ -157,7 +161,11 @@ impl StatusReport {
             let waiting = if waiting == 0 { String::new() } else { format!(", {waiting} not connected") };
             lines.push(("pods", format!("{pods}{waiting}")));
             lines.push(("peers", peers.to_string()));
+            lines.push(("services", count(self.services, "port")));
         }
+        lines.extend(
+            self.collector.iter().map(|(map, pass)| ("connections", connections(map, pass, self.time))),
+        );
         let Pins { directory, maps, programs, links } = &self.pins;
         let pins = [count(*maps, "map"), count(*programs, "program"), count(*links, "link")].join(", ");
         lines.extend([
@@ -237,6 +245,18 @@ impl StatusReport {
     }
 }
 
+/// What the last pass over a table came to.
+fn connections(map: &str, pass: &PassState, now: u64) -> String {
+    let PassState { time, microseconds, entries, capacity, removed, removed_ever, .. } = pass;
+    let percent = entries * 100 / (*capacity).max(1);
+    let (whole, tenths) = (microseconds / 1000, microseconds / 100 % 10);
+    format!(
+        "{map}: {entries} of {capacity} entries ({percent}%), looked through {} ago in {whole}.{tenths} ms; {removed} removed, \
+         {removed_ever} in all",
+        ago(*time, now)
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -268,6 +288,19 @@ mod tests {
                 peers: 3,
             }),
             problems: vec!["uplink eth1 is gone".to_owned()],
+            services: 12,
+            collector: BTreeMap::from([(
+                "conntrack4".to_owned(),
+                PassState {
+                    time: 1_800_000_097,
+                    microseconds: 1250,
+                    entries: 500,
+                    capacity: 1000,
+                    removed: 7,
+                    removed_ever: 70,
+                    passes: 9,
+                },
+            )]),
             attached: vec![Attached {
                 program: "from_uplink".to_owned(),
                 device: Some("eth0".to_owned()),
@@ -310,6 +343,8 @@ mod tests {
              netns         4026531840 (not this one)\n\
              pods          2, 1 not connected\n\
              peers         3\n\
+             services      12 ports\n\
+             connections   conntrack4: 500 of 1000 entries (50%), looked through 3s ago in 1.2 ms; 7 removed, 70 in all\n\
              pins          /sys/fs/bpf/podlane/worker-0 (13 maps, 4 programs, 1 link)\n\
              kernel        6.18.0\n\
              last reload   none yet\n\

@@ -21,6 +21,7 @@ pub(super) use self::{
     services::{check_ports, set_accept_local},
     slots::RememberedSlots,
 };
+use super::health::HealthChecks;
 use crate::{
     bpf::{self, Programs},
     conntrack::{Collector, Settings},
@@ -44,6 +45,7 @@ pub(super) struct Reconciler {
     /// How often those have changed.
     epoch: u64,
     collector: Option<Collector>,
+    health: HealthChecks,
     pod_slots: Slots,
     peer_slots: Slots,
     /// MTU that each uplink had when it was last there.
@@ -94,6 +96,7 @@ impl Reconciler {
             services: None,
             epoch: 0,
             collector: None,
+            health: HealthChecks::new().context("eventfd")?,
             pod_slots: Slots::default(),
             peer_slots: Slots::default(),
             uplink_mtus: BTreeMap::new(),
@@ -125,6 +128,7 @@ impl Reconciler {
         self.attach(&devices, &mut problems)?;
         self.tidy(desired, &devices)?;
         self.look_after_connections(desired)?;
+        problems.extend(self.health.set(&desired.health_checks));
         Ok(self.outcome(desired, devices, problems))
     }
 
