@@ -201,9 +201,12 @@ where
     unsafe { Connections::<F>::workspace(packet) }
 }
 
-/// A packet that names no connection: a later fragment of nobody knows what.
+/// A packet that names no connection: a later fragment of nobody knows what. To a service address it is of no use to anybody; to
+/// the node's own address it may be anything.
 #[inline(always)]
 fn unknown<F: Family, D: Dataplane>(packet: &D, ip: &Ip<F>) -> Step {
-    let to_service = packet.interesting(interest::address(F::fold(ip.dst)));
-    if ip.fragment == Fragment::Later && to_service { Step::FragmentUnknown } else { Step::Untouched }
+    match ip.fragment == Fragment::Later && service::owns::<F, D>(packet, ip.dst) {
+        true => Step::FragmentUnknown,
+        false => Step::Untouched,
+    }
 }

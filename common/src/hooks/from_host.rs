@@ -18,17 +18,26 @@ use crate::{
 /// Decides what becomes of a packet that the node's stack hands to the gateway device.
 #[inline(always)]
 pub fn from_host<D: Dataplane>(packet: &mut D) -> D::Done {
-    let Some(eth) = packet.at::<Eth>(0) else { return drop(packet, Reason::Malformed) };
+    let Some(eth) = packet.at::<Eth>(0) else { return unfit(packet, Reason::Malformed) };
     match eth.ether_type {
         ether_type::IPV4 => match V4::parse(packet, ETH_LEN) {
             Some(mut ip) => routed(packet, &mut ip),
-            None => drop(packet, Reason::Malformed),
+            None => unfit(packet, Reason::Malformed),
         },
         ether_type::IPV6 => match V6::parse(packet, ETH_LEN) {
             Some(mut ip) => routed(packet, &mut ip),
-            None => drop(packet, Reason::Malformed),
+            None => unfit(packet, Reason::Malformed),
         },
-        _ => drop(packet, Reason::NotIp),
+        _ => unfit(packet, Reason::NotIp),
+    }
+}
+
+/// What can't be for a pod or a service: of what the node sends to itself, that is none of ours.
+#[inline(always)]
+fn unfit<D: Dataplane>(packet: &mut D, reason: Reason) -> D::Done {
+    match packet.ifindex() {
+        LOOPBACK => act(packet, Reason::Foreign, Action::Continue),
+        _ => drop(packet, reason),
     }
 }
 

@@ -108,7 +108,9 @@ where
     F: Family,
     D: Dataplane + Tables<F> + Stage<F>,
 {
-    let masquerade = packet.node().has(feature::MASQUERADE);
+    let node = packet.node();
+    // A node without an address of this family has none to lend.
+    let masquerade = node.has(feature::MASQUERADE) && F::underlay(node) != F::narrow([0; 2]);
     if step == Step::Untouched && masquerade && forward::is_outside(packet, ip) {
         step = Stage::<F>::masquerade(packet, ip).goes_on()?;
     }

@@ -34,15 +34,15 @@ where
     D: Dataplane,
 {
     let node = packet.node();
-    let flags = if source == Source::Underlay { connection_flag::MASQUERADED } else { 0 };
+    let (src, flags) = match source {
+        Source::Client => (staged.key.src, 0),
+        Source::Loopback => (F::loopback(node), 0),
+        Source::Underlay => (F::underlay(node), connection_flag::MASQUERADED),
+    };
     fill(&mut staged.connection, origin, packet.ticks(), flags);
     let becomes = &mut staged.connection.becomes;
     *becomes = staged.key;
-    match source {
-        Source::Client => {}
-        Source::Loopback => becomes.src = F::loopback(node),
-        Source::Underlay => becomes.src = F::underlay(node),
-    }
+    becomes.src = src;
 }
 
 /// Stages a connection from a pod to the outside.

@@ -64,13 +64,19 @@ fn called<F: Family, D: Dataplane>(packet: &D, key: &Tuple<F::Addr>) -> Option<u
 /// What becomes of a packet that calls no service: a service address has no other ports.
 #[inline(always)]
 fn nobody<F: Family, D: Dataplane>(packet: &D, key: &Tuple<F::Addr>) -> Step {
-    let address = packet.frontend(&frontend::<F>(key.dst, [0; 2], 0));
-    if address.is_none_or(|address| address.service != Frontend::ADDRESS) {
+    if !owns::<F, D>(packet, key.dst) {
         return Step::Untouched;
     }
     // The tuple of an echo request has its identifier in the place of the source port.
     let request = key.protocol == F::ICMP && key.dst_port == [0; 2];
     if request && packet.node().has(feature::SERVICE_ECHO) { Step::Echo } else { Step::NoSuchService }
+}
+
+/// Whether an address is services', and nobody else's.
+#[inline(always)]
+pub fn owns<F: Family, D: Dataplane>(packet: &D, address: F::Addr) -> bool {
+    let address = packet.frontend(&frontend::<F>(address, [0; 2], 0));
+    address.is_some_and(|address| address.service == Frontend::ADDRESS)
 }
 
 #[inline(always)]
@@ -187,6 +193,8 @@ fn source<F: Family, D: Dataplane>(
         backend_flag::LOCAL if F::narrow(load16(&backend.address)) == key.src => Source::Loopback,
         backend_flag::LOCAL => Source::Client,
         _ if side == Side::Pod || key.src == F::gateway(node) => Source::Client,
+        // Without pods of this family there is no such address, and nothing that would be routed to it.
+        _ if F::loopback(node) == F::narrow([0; 2]) => Source::Underlay,
         _ => Source::Loopback,
     }
 }
