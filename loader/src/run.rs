@@ -20,7 +20,7 @@ mod notify;
 mod reconcile;
 mod watch;
 
-use std::path::PathBuf;
+use std::{fs, path::PathBuf};
 
 pub use self::{
     cleanup::cleanup,
@@ -57,10 +57,12 @@ fn plain(error: anyhow::Error) -> anyhow::Error {
 }
 
 fn run_until_told(options: &RunOptions) -> anyhow::Result<()> {
-    // Errors of the file come first; then what is loaded is what is watched.
-    config::load(&options.config)?;
+    // Errors of the file come first; then what is loaded is what is watched. A large file is read once, as a rule.
+    let before = fs::read(&options.config).ok();
+    let first = config::load(&options.config)?;
     let events = Events::open(&options.config)?;
-    let Config { desired, warnings } = config::load(&options.config)?;
+    let is_same = fs::read(&options.config).ok() == before;
+    let Config { desired, warnings } = if is_same { first } else { config::load(&options.config)? };
     warnings.lines().for_each(|warning| log::warn!("{warning}"));
     let paths = NodePaths::new(&options.bpffs, &desired.node.name);
     bpf::check_environment(&options.bpffs)?;
