@@ -18,6 +18,7 @@ use testbed::{
 };
 
 const NAME: &str = "default/web";
+const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
 
@@ -104,16 +105,16 @@ fn connections_are_forgotten_by_their_state() -> Result<()> {
 fn unanswered_calls_are_forgotten() -> Result<()> {
     require!(setup::ready_with_loader());
     let bed = bed(&[(0, 1)], |config| timeouts(config, &[("tcp-syn", 2), ("udp", 2)]))?;
-    // The backend hears nothing from now on.
-    bed.pod(0, 1).netns.ip("link set lo down")?;
     let from = bed.pod(0, 0);
+    // The backend answers nobody.
+    bed.pod(0, 1).netns.ip(&format!("route add blackhole {}", from.v4()?))?;
     let source = Capture::open(&from.netns, "eth0")?;
     let (mac, node) = (from.netns.mac("eth0")?, bed.node(0).mac());
-    bed.pod(0, 1).netns.sysctl("net.ipv4.conf.all.rp_filter", "1")?;
-    let mut ip = Ip::new(from.v4()?.into(), cluster_ip(1, true).ip());
-    ip.tos = 4;
-    source.inject(&ethernet(mac, node, &ip.udp_without_checksum((41_001, 80), b"?")))?;
-    wait::until("the connection to be remembered", || Ok((entries(&bed, 41_001)?.len() == 2).then_some(())))?;
+    let ip = Ip::new(from.v4()?.into(), cluster_ip(1, true).ip());
+    for packet in [ip.udp((41_001, 80), b"?"), ip.tcp((41_001, 80), SYN)] {
+        source.inject(&ethernet(mac, node, &packet))?;
+    }
+    wait::until("the connection to be remembered", || Ok((entries(&bed, 41_001)?.len() == 4).then_some(())))?;
     wait_until_gone(&bed, 41_001)?;
     Ok(())
 }

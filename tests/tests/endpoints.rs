@@ -133,7 +133,8 @@ fn terminating_backends_keep_what_they_have() -> Result<()> {
         for (ipv4, protocol) in
             FAMILIES.into_iter().zip(PROTOCOLS).chain(FAMILIES.into_iter().rev().zip(PROTOCOLS))
         {
-            who::everyone(&bed.pod(0, 0).netns, protocol, cluster_ip(1, ipv4), servers)?;
+            who::everyone(&bed.pod(0, 0).netns, protocol, cluster_ip(1, ipv4), servers)
+                .with_context(|| format!("{servers:?} by {protocol:?}"))?;
         }
         Ok(())
     };

@@ -135,7 +135,7 @@ fn scaling_from_one_to_a_hundred_and_back_loses_nothing() -> Result<()> {
                 .clone()
                 .flat_map(|port| addresses.iter().map(move |ip| SocketAddr::new(*ip, port)))
                 .collect();
-            servers.push(Server::start(&pod.netns, "one of many", protocol, &at)?);
+            servers.push(Server::start(&pod.netns, "many", protocol, &at)?);
         }
         many.extend(
             ports.flat_map(|port| addresses.clone().into_iter().map(move |ip| (ip, port, State::Ready))),

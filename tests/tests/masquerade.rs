@@ -1,6 +1,10 @@
 //! Pods and the outside world: under whose address, and how the answers come back.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::{
+    net::{IpAddr, SocketAddr, UdpSocket},
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use common::counters::Hook;
@@ -147,27 +151,41 @@ fn exhausted_ports_are_counted() -> Result<()> {
 fn a_lost_half_is_made_anew() -> Result<()> {
     require!(setup::ready_with_loader());
     let (bed, _servers) = bed(&Masquerade::on())?;
+    let pins = bed.node(0).pins();
     for ipv4 in FAMILIES {
         let to = at_outside(&bed, ipv4)?;
         for protocol in PROTOCOLS {
-            let mut session = Session::open(&bed.pod(0, 0).netns, protocol, to)?;
+            let mut session = Session::open_port(&bed.pod(0, 0).netns, 62_001, protocol, to)?;
             let seen = session.ask()?;
-            for reply in [true, false] {
-                let gone = connections::remove(&bed.node(0).pins(), |entry| {
-                    entry.is_reply() == reply && (entry.to == to || entry.from == to)
+            for reply in [false, true] {
+                // An entry looks after the other one at its first packet of a second.
+                thread::sleep(Duration::from_millis(2200));
+                let gone = connections::remove(&pins, |entry| {
+                    entry.is_reply() == reply && entry.protocol == number(protocol)
                 })?;
                 ensure!(gone >= 1, "no entry to remove");
                 for _ in 0..3 {
-                    // An entry is healed once a tick at most: until then a reply may find none.
-                    session.patience(std::time::Duration::from_secs(2))?;
-                    let again = session.ask().or_else(|_| session.ask());
+                    let again = session.ask();
                     let again = again.with_context(|| format!("{protocol:?}, IPv4 {ipv4}, reply {reply}"))?;
                     ensure!(again.client == seen.client, "{} first, then {}", seen.client, again.client);
                 }
+                let half = connections::list(&pins)?;
+                let halves = half.iter().filter(|entry| entry.from == to || entry.to == to);
+                ensure!(halves.filter(|entry| entry.protocol == number(protocol)).count() == 2, "{half:?}");
             }
+            session.reset()?;
+            connections::remove(&pins, |_| true)?;
         }
     }
     Ok(())
+}
+
+const fn number(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Tcp => 6,
+        Protocol::Udp => 17,
+        Protocol::Sctp => 132,
+    }
 }
 
 /// SN-4: when the node has another address, nothing leaves under the old one.
@@ -355,7 +373,7 @@ fn without_masquerading_nothing_is_translated() -> Result<()> {
         node.spec.pod_cidrs.iter().try_for_each(|cidr| outside::lead(router, *cidr, &node.spec))?;
     }
     let server = bed.outside.netns.enter(|| Ok(UdpSocket::bind("198.51.100.10:7000")?))?;
-    server.set_read_timeout(Some(std::time::Duration::from_secs(5)))?;
+    server.set_read_timeout(Some(Duration::from_secs(5)))?;
     let client = traffic::udp::connect(&bed.pod(0, 0).netns, server.local_addr()?)?;
     client.send(b"who am I")?;
     let (_, from) = server.recv_from(&mut [0; 16])?;

@@ -175,7 +175,7 @@ fn service_addresses_answer_pings() -> Result<()> {
 }
 
 /// FR-1: datagrams of 8 KB, in fragments both ways, by the service's own address and by a node port, to local and remote
-/// backends.
+/// backends. Over IPv6 the first one tells an outside client that the tunnel takes less than its own link.
 #[test]
 fn fragments_reach_the_backend_of_their_datagram() -> Result<()> {
     require!(setup::ready_with_loader());
@@ -187,9 +187,11 @@ fn fragments_reach_the_backend_of_their_datagram() -> Result<()> {
                 inside.into_iter().chain([(&bed.outside.netns, node_port(&bed, number, ipv4)?)])
             {
                 let mut session = Session::open(netns, Protocol::Udp, to)?;
+                session.patience(std::time::Duration::from_secs(3))?;
                 for size in [1, 8000, 3000, 8192, 1, 20_000] {
                     session
                         .exchange(size, size)
+                        .or_else(|error| if ipv4 { Err(error) } else { session.exchange(size, size) })
                         .with_context(|| format!("{size} bytes from {} to {to}", netns.name()))?;
                 }
             }

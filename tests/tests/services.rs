@@ -156,6 +156,12 @@ fn a_repeated_syn_goes_to_the_same_backend() -> Result<()> {
             service.algorithm = Some(algorithm);
             config.services.push(service);
         })?;
+        for backend in 1..4 {
+            // Nobody answers, not even by a reset: that would end the connection.
+            for ip in bed.pod(0, 0).ips() {
+                bed.pod(0, backend).netns.ip(&format!("route add blackhole {ip}"))?;
+            }
+        }
         let from = bed.pod(0, 0);
         let (mac, node) = (from.netns.mac("eth0")?, bed.node(0).mac());
         let source = Capture::open(&from.netns, "eth0")?;

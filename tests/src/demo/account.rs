@@ -5,6 +5,7 @@ use common::counters::{Outcome as Fate, Reason};
 
 use super::{
     Outcome, Trip,
+    services::Call,
     table::{self, Cell, Tone},
 };
 use crate::cluster::Cluster;
@@ -31,6 +32,33 @@ fn cell(outcome: &Outcome) -> Cell {
     match outcome {
         Ok(text) => Cell::new(text).tone(Tone::Good).right(),
         Err(_) => Cell::new("FAILED").tone(Tone::Bad).right(),
+    }
+}
+
+/// Prints who called what, who answered, and what address that one saw; then, in full, what went wrong.
+pub(super) fn print_calls(calls: &[Call]) {
+    let rows: Vec<Vec<Cell>> = calls
+        .iter()
+        .map(|call| {
+            let called = format!("{} {}", call.protocol, call.to);
+            let mut row = [call.from, call.what, &called].map(Cell::new).to_vec();
+            match &call.outcome {
+                Ok(seen) => row.extend([
+                    Cell::new(&seen.server).tone(Tone::Good),
+                    Cell::new(seen.client.to_string()),
+                    Cell::new(call.translated(seen)),
+                ]),
+                Err(_) => row.push(Cell::new("FAILED").tone(Tone::Bad)),
+            }
+            row
+        })
+        .collect();
+    table::print(&["from", "what", "called", "answered by", "which saw", "translated"], &rows);
+    println!();
+    for call in calls {
+        if let Err(error) = &call.outcome {
+            println!("{} to {}: {error}", call.from, call.to);
+        }
     }
 }
 

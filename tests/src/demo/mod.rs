@@ -3,6 +3,7 @@
 mod account;
 mod paths;
 mod picture;
+mod services;
 mod table;
 
 use std::{fs, path::Path};
@@ -10,6 +11,7 @@ use std::{fs, path::Path};
 use anyhow::{Context as _, Result, bail};
 
 pub use self::paths::{Outcome, Trip};
+use self::services::Services;
 use crate::{
     cluster::{Cluster, Dataplane, Plan, Underlay},
     kernel_node, loader, registry, setup,
@@ -27,9 +29,10 @@ pub fn run(keep: bool) -> Result<bool> {
         bail!("a demo is up already; take it down with `podlane-testbed clean --all`");
     }
     println!(
-        "Making three nodes, a router between their subnets, and five pods, out of network namespaces ..."
+        "Making three nodes, a router between their subnets, five pods, and a host outside, out of network namespaces ..."
     );
     let mut cluster = plan().build()?;
+    let mut services = Services::prepare(NAME, &mut cluster)?;
     for node in &mut cluster.podlane {
         node.start()?;
         let pid = node.loader()?.pid();
@@ -38,15 +41,20 @@ pub fn run(keep: bool) -> Result<bool> {
     for node in &cluster.kernel {
         println!("  {}: no Podlane; the kernel's vxlan device, set up as flannel does", node.spec.name);
     }
-    picture::print(&cluster);
+    picture::print(&cluster, &services.outside);
     println!("Sending traffic along every path ...\n");
     let trips = paths::travel(&cluster);
     account::print_trips(&trips);
+    println!("Calling services, and the world outside ...\n");
+    let calls = services.call(&cluster)?;
+    account::print_calls(&calls);
     account::print_counters(&cluster)?;
-    let all_worked = trips.iter().all(Trip::worked);
+    let all_worked = trips.iter().all(Trip::worked) && calls.iter().all(services::Call::worked);
     if keep {
+        services.outside.netns.keep();
         leave_up(cluster)?;
     } else {
+        drop(services);
         let served: Vec<_> = cluster.podlane.iter().map(|node| (node.pins(), node.run_directory())).collect();
         take_down(cluster)?;
         for path in served.iter().flat_map(|(pins, state)| [pins, state]) {
@@ -102,10 +110,10 @@ fn leave_up(mut cluster: Cluster) -> Result<()> {
         "  nsenter --net={} tcpdump -nni eth0 udp port 8472    # VXLAN on the wire",
         here.netns.path().display()
     );
-    for verb in ["status", "pods", "peers", "counters"] {
+    for verb in ["status", "pods", "peers", "services", "conntrack list", "counters"] {
         println!("  {loader} {verb} --node {node}");
     }
-    for map in ["pods4", "routes4"] {
+    for map in ["pods4", "routes4", "frontends", "conntrack4"] {
         let path = crate::counters::map_path(&here.pins(), map)?;
         println!("  bpftool map dump pinned {}", path.display());
     }

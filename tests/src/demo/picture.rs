@@ -2,15 +2,15 @@
 
 use std::fmt::Write as _;
 
-use crate::{cluster::Cluster, pod::Pod, spec::Spec};
+use crate::{cluster::Cluster, outside::Outside, pod::Pod, spec::Spec};
 
 const WIDTH: usize = 27;
 
 /// One node's box, line by line.
 struct Drawing(Vec<String>);
 
-/// Prints the nodes beside each other, with the router that joins them.
-pub(super) fn print(cluster: &Cluster) {
+/// Prints the nodes beside each other, with the router that joins them and the host behind it.
+pub(super) fn print(cluster: &Cluster, outside: &Outside) {
     let podlane = cluster.podlane.iter().map(|node| draw(&node.spec, "Podlane", &node.pods));
     let kernel = cluster.kernel.iter().map(|node| draw(&node.spec, "kernel VTEP", &node.pods));
     let drawings: Vec<Drawing> = podlane.chain(kernel).collect();
@@ -28,6 +28,10 @@ pub(super) fn print(cluster: &Cluster) {
     let wide = drawings.len() * (WIDTH + 2);
     let _infallible = writeln!(text, "{stems}");
     let _infallible = writeln!(text, "  ╞{:═^1$}╡", " router between the underlay subnets ", wide - 4);
+    let addresses: Vec<String> = outside.addresses.iter().map(ToString::to_string).collect();
+    let host = format!("outside, no part of the cluster: {}", addresses.join(", "));
+    let _infallible = writeln!(text, "  {:^wide$}", "│");
+    let _infallible = writeln!(text, "  {host:^wide$}");
     println!("{text}");
 }
 

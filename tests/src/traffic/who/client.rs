@@ -59,7 +59,10 @@ impl Session {
                 let socket = from.enter(|| Ok(UdpSocket::bind(source)?))?;
                 socket.connect(to).with_context(|| format!("connect a UDP socket to {to}"))?;
                 sockopt::set(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 1 << 20)?;
-                udp::never_set_dont_fragment(&socket, to.is_ipv4())?;
+                // An IPv6 router fragments nothing: there the path's MTU is for the socket to learn.
+                if to.is_ipv4() {
+                    udp::never_set_dont_fragment(&socket, true)?;
+                }
                 Socket::Udp(socket)
             }
             Protocol::Tcp => {
