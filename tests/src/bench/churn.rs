@@ -51,8 +51,9 @@ pub struct Churn {
     pub seconds: f64,
     /// Entries after the last of them.
     pub entries: usize,
-    /// Connections that went through but were no longer there then.
-    pub evicted: u64,
+    /// Connections that went through but were no longer there then: the table evicts none, so they had timed out while the
+    /// others were made.
+    pub gone: u64,
     /// What the node's programs counted, as `hook/reason` to packets.
     pub counted: BTreeMap<String, u64>,
     /// Packets dropped, by reason.
@@ -118,7 +119,7 @@ fn once(cluster: &mut Cluster, protocol: Protocol, flows: u32, capacity: u32) ->
         flows,
         seconds,
         entries,
-        evicted: taken.saturating_sub(kept),
+        gone: taken.saturating_sub(kept),
         counted: after.since(&before),
         drops,
         established_kept,

@@ -19,7 +19,7 @@ pub fn tables(churns: &[Churn], look: Look) -> Result<String, fmt::Error> {
 fn table(churns: &[Churn]) -> Table {
     let mut table = numbers(
         &["protocol", "dropped", "a connection from before"],
-        &["table, entries", "connections", "a second", "entries then", "evicted", "collected in"],
+        &["table, entries", "connections", "a second", "entries then", "gone by then", "collected in"],
     );
     for churn in churns {
         let drops = churn.drops.iter().map(|(reason, packets)| format!("{reason} {packets}"));
@@ -32,7 +32,7 @@ fn table(churns: &[Churn]) -> Table {
             churn.flows.to_string(),
             format!("{:.0} k", f64::from(churn.flows) / churn.seconds / 1e3),
             churn.entries.to_string(),
-            churn.evicted.to_string(),
+            churn.gone.to_string(),
             churn.collected_in(),
         ]);
     }
