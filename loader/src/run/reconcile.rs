@@ -279,7 +279,9 @@ impl Reconciler {
         let synced = services.sync(services::wanted(desired));
         if synced.changed > 0 || first {
             self.epoch += 1;
-            log::info!("services: {} of {} ports written", synced.changed, services.len());
+            if synced.changed > 0 {
+                log::info!("services: {} of {} ports written", synced.changed, services.len());
+            }
             if let Err(error) = services::state(services).write(&self.paths.services()) {
                 problems.push(error.to_string());
             }

@@ -24,6 +24,7 @@ mod recover;
 mod source_ranges;
 
 use std::{
+    cmp::Ordering,
     collections::{BTreeMap, BTreeSet, HashSet},
     io,
     net::IpAddr,
@@ -81,7 +82,9 @@ pub struct Synced {
 /// The service ports that are in the maps.
 pub struct Services {
     room: Room,
-    ports: Vec<Port>,
+    /// Sorted by key.
+    #[expect(clippy::vec_box, reason = "all are moved for a change of one, and they are large")]
+    ports: Vec<Box<Port>>,
     interest: Interest,
     source_ranges: SourceRanges,
     loopback: Vec<IpAddr>,
@@ -107,6 +110,17 @@ struct Arrays {
     services: Shared,
     backends: Shared,
     maglev: Shared,
+}
+
+/// How what is wanted differs from what is there.
+struct Compared {
+    /// The places of all service ports, with those that stay.
+    places: Vec<Option<Box<Port>>>,
+    /// Those that change.
+    plans: Vec<Plan>,
+    /// Those that go.
+    #[expect(clippy::vec_box, reason = "they come boxed")]
+    gone: Vec<Box<Port>>,
 }
 
 /// What nothing refers to any more, but packets under way may.
@@ -158,7 +172,7 @@ impl Services {
         let mut recovered = self.recovered.take().unwrap_or_default();
         self.room.promised = 0;
 
-        let (mut kept, plans, gone) = self.compare(ports, &mut recovered, &mut synced, started);
+        let Compared { mut places, plans, gone } = self.compare(ports, &mut recovered, &mut synced, started);
         let compared = started.elapsed();
         synced.changed = plans.len() + gone.len();
         for plan in &plans {
@@ -166,28 +180,30 @@ impl Services {
         }
         let mut retired = Retired::default();
         let mut changes = Vec::with_capacity(plans.len());
-        for Plan { old, mut new, fresh: _ } in plans {
+        for Plan { place, old, mut new, fresh: _ } in plans {
             addresses.extend(frontends::own_addresses(&new.wanted));
             let outcome = self.switch(&new);
             new.complete = outcome.is_ok();
             synced.note(&new.wanted, outcome);
-            changes.push((old, new));
+            changes.push((place, old, new));
         }
-        for (old, new) in changes {
+        let switched = started.elapsed();
+        for (place, old, new) in changes {
             if let Some(old) = old {
                 addresses.extend(frontends::own_addresses(&old.wanted));
                 let outcome = self.retire(&old, Some(&new), &mut retired);
                 synced.note(&old.wanted, outcome);
             }
-            kept.push(new);
+            if let Some(place) = places.get_mut(place) {
+                *place = Some(Box::new(new));
+            }
         }
         for port in gone {
             addresses.extend(frontends::own_addresses(&port.wanted));
             let outcome = self.retire(&port, None, &mut retired);
             synced.note(&port.wanted, outcome);
         }
-        kept.sort_by(|a, b| a.wanted.key().cmp(&b.wanted.key()));
-        self.ports = kept;
+        self.ports = places.into_iter().flatten().collect();
         addresses.sort_unstable();
         addresses.dedup();
         for address in addresses {
@@ -198,7 +214,6 @@ impl Services {
         if first && let Err(error) = self.remove_strangers(recovered, &mut retired) {
             synced.problems.push(format!("what an earlier loader has left: {error}"));
         }
-        let switched = started.elapsed();
         self.release(retired);
         if synced.changed > 0 {
             log::debug!(
@@ -211,34 +226,47 @@ impl Services {
         synced
     }
 
-    /// Which service ports stay, which change, and which go.
+    /// What of the service ports stays as it is, and what has to be done about the others.
     fn compare(
         &mut self,
         wanted: &[ServicePort],
         recovered: &mut Recovered,
         synced: &mut Synced,
         now: Instant,
-    ) -> (Vec<Port>, Vec<Plan>, Vec<Port>) {
-        let (mut kept, mut plans, mut gone) = (Vec::with_capacity(wanted.len()), Vec::new(), Vec::new());
+    ) -> Compared {
+        let (mut places, mut plans, mut gone) = (Vec::with_capacity(wanted.len()), Vec::new(), Vec::new());
         let mut ports = std::mem::take(&mut self.ports).into_iter().peekable();
         for port in wanted.iter().filter(|port| !port.exposures.is_empty()) {
-            while let Some(old) = ports.next_if(|old| old.wanted.key() < port.key()) {
-                gone.push(old);
+            let mut old = None;
+            while let Some(next) = ports.peek() {
+                match next.wanted.key().cmp(&port.key()) {
+                    Ordering::Less => gone.extend(ports.next()),
+                    Ordering::Equal => {
+                        old = ports.next();
+                        break;
+                    }
+                    Ordering::Greater => break,
+                }
             }
-            let old = ports.next_if(|old| old.wanted.key() == port.key());
             match old {
-                Some(old) if old.complete && old.wanted == *port => kept.push(old),
-                old => match plan(port, old.as_ref(), &mut self.room, recovered, now) {
-                    Ok((new, fresh)) => plans.push(Plan { old, new, fresh }),
+                Some(old) if old.complete && port::is_same(&old.wanted, port) => places.push(Some(old)),
+                mut old => match plan(port, old.as_deref(), &mut self.room, recovered, now) {
+                    Ok((new, fresh)) => {
+                        plans.push(Plan { place: places.len(), old, new, fresh });
+                        places.push(None);
+                    }
                     Err(error) => {
                         synced.problems.push(error.to_string());
-                        kept.extend(old.map(|old| Port { complete: false, ..old }));
+                        if let Some(old) = &mut old {
+                            old.complete = false;
+                        }
+                        places.push(old);
                     }
                 },
             }
         }
         gone.extend(ports);
-        (kept, plans, gone)
+        Compared { places, plans, gone }
     }
 
     fn set_loopback(&mut self, loopback: Vec<IpAddr>) {
@@ -346,7 +374,7 @@ impl Services {
 
     /// Of what an earlier loader has left, takes away what nobody has taken over.
     fn remove_strangers(&mut self, recovered: Recovered, retired: &mut Retired) -> io::Result<()> {
-        let ours: HashSet<_> = self.ports.iter().flat_map(Port::frontends).collect();
+        let ours: HashSet<_> = self.ports.iter().flat_map(|port| port.frontends()).collect();
         let removed = self.room.frontends.remove_strangers(|key, service| ours.contains(&(*key, service)))?;
         let services: HashSet<_> =
             self.ports.iter().flat_map(|port| port.services.values().copied()).collect();

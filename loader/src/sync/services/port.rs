@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::{Room, frontends, ranges::Range, recover::Recovered};
 use crate::{
-    desired::services::{Candidates, Exposure, Kind, ServicePort},
+    desired::services::{Candidates, Endpoint, Exposure, Kind, ServicePort},
     maglev,
     sync::apply::capacity_key,
 };
@@ -45,8 +45,10 @@ pub(super) struct Table {
 
 /// A service port as it is to be, with everything that it needs.
 pub(super) struct Plan {
+    /// Which one it is, in the order of keys.
+    pub(super) place: usize,
     /// As it is, if it is there.
-    pub(super) old: Option<Port>,
+    pub(super) old: Option<Box<Port>>,
     /// As it is to be.
     pub(super) new: Port,
     /// What of that is new.
@@ -76,10 +78,25 @@ pub(super) struct NoRoom {
     free: usize,
 }
 
+/// Whether two service ports of one key are the same to the maps, which know nothing of nodes' names. There may be very many
+/// endpoints, and each name lies somewhere else.
+pub(super) fn is_same(a: &ServicePort, b: &ServicePort) -> bool {
+    let endpoint = |(a, b): (&Endpoint, &Endpoint)| {
+        (a.address, a.port, a.weight, a.state, a.placement)
+            == (b.address, b.port, b.weight, b.state, b.placement)
+    };
+    (a.affinity_seconds, a.random) == (b.affinity_seconds, b.random)
+        && a.port_name == b.port_name
+        && a.exposures == b.exposures
+        && a.endpoints.len() == b.endpoints.len()
+        && a.endpoints.iter().zip(&b.endpoints).all(endpoint)
+}
+
 /// How a service port is called in messages.
 pub(super) fn title(port: &ServicePort) -> String {
     let ServicePort { service, protocol, port, family, .. } = port;
-    format!("service {service}, port {port}/{protocol:?} ({family:?})")
+    let protocol = format!("{protocol:?}").to_uppercase();
+    format!("service {service}, port {port}/{protocol} (IPv{})", family.number())
 }
 
 impl Port {
@@ -139,6 +156,18 @@ pub(super) fn plan(
     }
 }
 
+/// What is kept of what was asked for: all but the names of nodes.
+fn remembered(wanted: &ServicePort) -> ServicePort {
+    let endpoints = wanted.endpoints.iter().map(|endpoint| Endpoint { node: None, ..*endpoint });
+    ServicePort {
+        endpoints: endpoints.collect(),
+        service: wanted.service.clone(),
+        port_name: wanted.port_name.clone(),
+        exposures: wanted.exposures.clone(),
+        ..*wanted
+    }
+}
+
 /// Which map is too small, how many entries are wanted, and how many are free.
 type Missing = (&'static str, usize, usize);
 
@@ -155,7 +184,7 @@ impl Gathering<'_> {
     fn gather(&mut self, wanted: &ServicePort) -> Result<Port, Missing> {
         let group = self.group(wanted)?;
         let mut port = Port {
-            wanted: wanted.clone(),
+            wanted: remembered(wanted),
             complete: false,
             group,
             backends: self.backends(wanted, group)?,

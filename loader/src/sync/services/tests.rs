@@ -260,7 +260,7 @@ fn a_service_without_room_keeps_what_it_has_and_others_change() {
     assert_eq!(
         synced.problems,
         [
-            "service b, port 80/Tcp (V4): map maglev has room for 48 of 251 new entries: raise `maglev` in [maps]; it stays as it was"
+            "service b, port 80/TCP (IPv4): map maglev has room for 48 of 251 new entries: raise `maglev` in [maps]; it stays as it was"
         ]
     );
     assert_eq!(kernel.addresses("10.32.0.2"), ["10.200.0.3"]);
