@@ -52,7 +52,15 @@ where
     D: Dataplane + Tables<F>,
 {
     match Tables::<F>::route(packet, &ip.src) {
-        Some(route) if route.kind == route_kind::HOST => act(packet, Reason::ToHost, Action::Loopback),
+        Some(route) if route.kind == route_kind::HOST => {
+            // The loopback device has no address, and takes what is addressed to another for somebody else's.
+            if let Some(eth) = packet.at_mut::<Eth>(0) {
+                let none = Mac::load(&[0; 6]);
+                none.store(&mut eth.dst);
+                none.store(&mut eth.src);
+            }
+            act(packet, Reason::ToHost, Action::Loopback)
+        }
         _ => to_host(packet, Reason::ToHost),
     }
 }

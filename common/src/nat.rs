@@ -166,7 +166,7 @@ where
     D: Dataplane + Connections<F>,
 {
     match reserve::pair::<F, D>(packet, staged) {
-        Step::Begun => established::translate(packet, ip, staged),
+        Step::Begun => established::first(packet, ip, staged),
         step => step,
     }
 }

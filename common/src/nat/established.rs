@@ -20,7 +20,7 @@ const ACK: u8 = 0x10;
 ///
 /// One that is over, or whose service or backend is gone, is forgotten, and [`Step::Unknown`] says that another may begin.
 /// A TCP segment can't begin one: its connection is [`Step::BackendGone`].
-#[inline(never)]
+#[inline(always)]
 pub fn translate<F, D>(packet: &mut D, ip: &mut Ip<F>, staged: &mut Staged<F::Addr>) -> Step
 where
     F: Family,
@@ -38,15 +38,55 @@ where
             return if standing == Standing::Cut { Step::BackendGone } else { Step::Unknown };
         }
     }
+    remember_and_apply(packet, ip, staged, entry)
+}
+
+/// Translates the first packet of a connection that has just been made, whose tuple is staged: what it depends on has been looked at.
+#[inline(always)]
+pub fn first<F, D>(packet: &mut D, ip: &mut Ip<F>, staged: &mut Staged<F::Addr>) -> Step
+where
+    F: Family,
+    D: Dataplane + Connections<F>,
+{
+    match Connections::<F>::connection(packet, &staged.key) {
+        Some(entry) => remember_and_apply(packet, ip, staged, entry),
+        None => Step::ConntrackFull,
+    }
+}
+
+/// Translates the packet whose tuple is staged; of a first fragment, for the later ones too.
+#[inline(always)]
+fn remember_and_apply<F, D>(
+    packet: &mut D,
+    ip: &mut Ip<F>,
+    staged: &mut Staged<F::Addr>,
+    entry: Entry<F::Addr>,
+) -> Step
+where
+    F: Family,
+    D: Dataplane + Connections<F>,
+{
+    if ip.fragment == Fragment::First {
+        tuple::remember(packet, ip, &staged.key);
+    }
+    apply(packet, ip, staged, entry)
+}
+
+/// Translates the packet whose tuple is staged as its entry says.
+#[inline(never)]
+fn apply<F, D>(packet: &mut D, ip: &mut Ip<F>, staged: &mut Staged<F::Addr>, entry: Entry<F::Addr>) -> Step
+where
+    F: Family,
+    D: Dataplane + Connections<F>,
+{
+    let tcp = tcp_flags(packet, ip);
+    let flags = entry.flags();
     let len = packet.len();
     if entry.count(len, packet.ticks(), note(flags, staged.key.protocol, tcp)) {
         reserve::heal::<F, D>(packet, staged, entry);
     }
     if flags & connection_flag::INBOUND != 0 {
         return Step::Untouched;
-    }
-    if ip.fragment == Fragment::First {
-        tuple::remember(packet, ip, &staged.key);
     }
     rewrite::packet(packet, ip, &staged.key, entry.becomes());
     match flags & (connection_flag::MASQUERADED | connection_flag::REPLY) {
@@ -55,7 +95,8 @@ where
     }
 }
 
-/// Whether a connection is still what it was.
+/// Whether a connection is still what it was; one number, as a BPF function can return it.
+#[repr(u32)]
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Standing {
     /// It is.
@@ -66,7 +107,7 @@ enum Standing {
     Cut,
 }
 
-#[inline(always)]
+#[inline(never)]
 fn standing<F, D>(packet: &D, staged: &mut Staged<F::Addr>, entry: Entry<F::Addr>, tcp: u8) -> Standing
 where
     F: Family,
