@@ -1,9 +1,6 @@
 //! What is remembered of connections: how long, what ends them, and what happens when there is no room.
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use testbed::{
@@ -290,14 +287,32 @@ fn connections_are_listed_and_flushed() -> Result<()> {
     let node = bed.node(0);
     let mut session = Session::open_port(&bed.pod(0, 0).netns, 45_000, Protocol::Udp, cluster_ip(1, true))?;
     session.ask()?;
-    let list = node.verb(&["conntrack", "list", "--node", &node.spec.name])?;
-    let to: SocketAddr = cluster_ip(1, true);
+    let mut other = Session::open_port(&bed.pod(0, 2).netns, 45_001, Protocol::Tcp, cluster_ip(1, false))?;
+    other.ask()?;
+    let name = ["--node", &node.spec.name];
+    let listed = |filters: &[&str]| -> Result<[bool; 2]> {
+        let list = node.verb(&[&["conntrack", "list"], &name[..], filters].concat())?;
+        ensure!(list.code == 0, "{list:?}");
+        Ok(["45000", "45001"].map(|port| list.stdout.contains(port)))
+    };
+    let source = bed.pod(0, 0).v4()?.to_string();
+    for (filters, expected) in [
+        (&[][..], [true, true]),
+        (&["--protocol", "udp"], [true, false]),
+        (&["--service", NAME, "--state", "established"], [false, true]),
+        (&["--source", &source], [true, false]),
+        (&["--port", "79"], [false, false]),
+    ] {
+        let listed = listed(filters)?;
+        ensure!(listed == expected, "{filters:?} list {listed:?}");
+    }
+    let flush = |filters: &[&str]| node.verb(&[&["conntrack", "flush"], &name[..], filters].concat());
+    ensure!(flush(&[])?.code == 1, "everything is flushed unasked");
     ensure!(
-        list.code == 0 && list.stdout.contains("45000") && list.stdout.contains(&to.ip().to_string()),
-        "{list:?}"
+        flush(&["--source", &source])?.code == 0 && listed(&[])? == [false, true],
+        "another one was flushed"
     );
-    let flush = node.verb(&["conntrack", "flush", "--node", &node.spec.name])?;
-    ensure!(flush.code == 0, "{flush:?}");
+    ensure!(flush(&["--all"])?.code == 0, "not flushed");
     ensure!(connections::list(&node.pins())?.is_empty(), "connections are left");
     session.ask()?;
     let services = node.verb(&["services", "--node", &node.spec.name])?;

@@ -42,11 +42,9 @@ fn sessions(netns: &Netns, protocol: Protocol) -> Result<Vec<Session>> {
 #[test]
 fn udp_moves_on_when_its_backend_goes() -> Result<()> {
     require!(setup::ready_with_loader());
-    for callers in 0..2 {
+    for caller in 0..2 {
         let mut bed = bed(&[(0, 1)])?;
-        let callers = |bed: &Bed| bed.callers_inside()[callers].1.path().to_owned();
-        let path = callers(&bed);
-        let netns = if path == bed.node(0).netns.path() { &bed.node(0).netns } else { &bed.pod(0, 0).netns };
+        let netns = bed.callers_inside()[caller].1;
         let mut sessions = sessions(netns, Protocol::Udp)?;
         let turns = [(1, 0), (0, 2), (1, 1), (0, 1)];
         for session in &mut sessions {
@@ -268,8 +266,6 @@ fn a_client_keeps_its_backend() -> Result<()> {
             (1, false, Protocol::Tcp),
         ] {
             let to = cluster_ip(1, ipv4);
-            let netns = |bed: &Bed| bed.callers_inside()[caller].1.path().to_owned();
-            let _same = netns(&bed);
             let kept = who::ask(bed.callers_inside()[caller].1, protocol, to)?.server;
             for _ in 0..20 {
                 let server = who::ask(bed.callers_inside()[caller].1, protocol, to)?.server;

@@ -126,8 +126,6 @@ fn protocols_of_one_port_are_kept_apart() -> Result<()> {
         }
         config.services.push(service);
     })?;
-    let pod = bed.pod(0, 0).netns.path().to_owned();
-    ensure!(pod.exists(), "{} is gone", pod.display());
     for ipv4 in FAMILIES {
         who::everyone(&bed.pod(0, 0).netns, Protocol::Tcp, cluster_ip(1, ipv4), &["pod-0-1"])?;
         who::everyone(&bed.pod(0, 0).netns, Protocol::Udp, cluster_ip(1, ipv4), &["pod-1-0"])?;
