@@ -11,6 +11,7 @@ use aya_log::EbpfLogger;
 use common::{
     counters::{Hook, Reason},
     maps::name,
+    node::feature,
 };
 use serde_json::Value;
 use testbed::{
@@ -19,6 +20,9 @@ use testbed::{
     progrun::{self, Family},
     require, setup, wait,
 };
+
+/// Everything that the programs can do: what a build has to have room for on the stack.
+const ALL: u32 = feature::DIRECT | feature::SERVICES | feature::MASQUERADE | feature::SERVICE_ECHO;
 
 /// Keeps what is logged.
 #[derive(Clone, Default)]
@@ -43,7 +47,7 @@ impl log::Log for Kept {
 fn the_trace_build_logs_each_verdict() -> Result<()> {
     require!(setup::ready());
     require!(progrun::object("podlane-trace.o"));
-    progrun::on_node_with("trace", "podlane-trace.o", 0, |node| {
+    progrun::on_node_with("trace", "podlane-trace.o", ALL, |node| {
         let kept = Kept::default();
         let mut logger =
             EbpfLogger::init_with_logger(node.ebpf(), kept.clone()).context("attach to the log")?;
