@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `port` | a service port as it is in the maps, and what it needs to become another |
 //! | `recover` | what an earlier loader has left |
+//! | `fingerprint` | whether one is what it was |
 //! | `elements` | `services` and `backends`, word by word |
 //! | `frontends`, `source_ranges`, [`interest`] | the maps of that name |
 //! | `indices`, `ranges` | which elements are nobody's |
@@ -14,6 +15,7 @@
 //! ([`grace`]), and only then is what nothing refers to any more made invalid, so that none of them meets it.
 
 mod elements;
+mod fingerprint;
 mod frontends;
 mod grace;
 mod indices;
@@ -37,6 +39,7 @@ use ::common::{
 };
 
 use self::{
+    fingerprint::Fingerprint,
     frontends::Frontends,
     indices::Indices,
     interest::{Interest, address_bit, endpoint_bit},
@@ -237,6 +240,11 @@ impl Services {
         let (mut places, mut plans, mut gone) = (Vec::with_capacity(wanted.len()), Vec::new(), Vec::new());
         let mut ports = std::mem::take(&mut self.ports).into_iter().peekable();
         for port in wanted.iter().filter(|port| !port.exposures.is_empty()) {
+            let fingerprint = Fingerprint::of(port);
+            if let Some(same) = ports.next_if(|old| old.complete && old.fingerprint == fingerprint) {
+                places.push(Some(same));
+                continue;
+            }
             let mut old = None;
             while let Some(next) = ports.peek() {
                 match next.wanted.key().cmp(&port.key()) {
@@ -249,7 +257,7 @@ impl Services {
                 }
             }
             match old {
-                Some(old) if old.complete && port::is_same(&old.wanted, port) => places.push(Some(old)),
+                Some(old) if old.complete && old.fingerprint == fingerprint => places.push(Some(old)),
                 mut old => match plan(port, old.as_deref(), &mut self.room, recovered, now) {
                     Ok((new, fresh)) => {
                         plans.push(Plan { place: places.len(), old, new, fresh });

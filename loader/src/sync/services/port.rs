@@ -9,7 +9,7 @@ use std::{
 use common::maps::{FrontendKey, Selection, name, service_flag};
 use thiserror::Error;
 
-use super::{Room, frontends, ranges::Range, recover::Recovered};
+use super::{Room, fingerprint::Fingerprint, frontends, ranges::Range, recover::Recovered};
 use crate::{
     desired::services::{Candidates, Endpoint, Exposure, Kind, ServicePort},
     maglev,
@@ -21,6 +21,8 @@ use crate::{
 pub(super) struct Port {
     /// What was asked for.
     pub(super) wanted: ServicePort,
+    /// Of that.
+    pub(super) fingerprint: Fingerprint,
     /// Whether all of it was done.
     pub(super) complete: bool,
     /// Its number.
@@ -76,20 +78,6 @@ pub(super) struct NoRoom {
     map: &'static str,
     wanted: usize,
     free: usize,
-}
-
-/// Whether two service ports of one key are the same to the maps, which know nothing of nodes' names. There may be very many
-/// endpoints, and each name lies somewhere else.
-pub(super) fn is_same(a: &ServicePort, b: &ServicePort) -> bool {
-    let endpoint = |(a, b): (&Endpoint, &Endpoint)| {
-        (a.address, a.port, a.weight, a.state, a.placement)
-            == (b.address, b.port, b.weight, b.state, b.placement)
-    };
-    (a.affinity_seconds, a.random) == (b.affinity_seconds, b.random)
-        && a.port_name == b.port_name
-        && a.exposures == b.exposures
-        && a.endpoints.len() == b.endpoints.len()
-        && a.endpoints.iter().zip(&b.endpoints).all(endpoint)
 }
 
 /// How a service port is called in messages.
@@ -185,6 +173,7 @@ impl Gathering<'_> {
         let group = self.group(wanted)?;
         let mut port = Port {
             wanted: remembered(wanted),
+            fingerprint: Fingerprint::of(wanted),
             complete: false,
             group,
             backends: self.backends(wanted, group)?,
