@@ -192,6 +192,7 @@ impl<F: Family> Ip<F> {
 
 /// Whether the protocol's header starts with [`Ports`].
 #[inline(always)]
+#[must_use]
 pub const fn has_ports(protocol: u8) -> bool {
     matches!(protocol, protocol::TCP | protocol::UDP | protocol::SCTP)
 }

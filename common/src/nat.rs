@@ -205,8 +205,6 @@ where
 /// the node's own address it may be anything.
 #[inline(always)]
 fn unknown<F: Family, D: Dataplane>(packet: &D, ip: &Ip<F>) -> Step {
-    match ip.fragment == Fragment::Later && service::owns::<F, D>(packet, ip.dst) {
-        true => Step::FragmentUnknown,
-        false => Step::Untouched,
-    }
+    let useless = ip.fragment == Fragment::Later && service::owns::<F, D>(packet, ip.dst);
+    if useless { Step::FragmentUnknown } else { Step::Untouched }
 }

@@ -168,6 +168,7 @@ where
     }
     let Some(route) = Tables::<F>::route(packet, &ip.dst) else { return outside(packet, ip, step) };
     match route.kind {
+        route_kind::HOST if step.translated() => Ok(forward::back_to_host(packet, ip)),
         route_kind::HOST => Ok(forward::to_host(packet, Reason::ToHost)),
         route_kind::LOCAL => Err(Reason::NoSuchPod.into()),
         route_kind::OUTSIDE => outside(packet, ip, step),

@@ -41,6 +41,7 @@ where
 ///
 /// SCTP's covers no address, and its ports are left alone: it is a CRC over the whole packet.
 #[inline(always)]
+#[must_use]
 pub const fn checksum_at<F: Family>(protocol: u8) -> Option<(usize, bool)> {
     match protocol {
         protocol::TCP => Some((16, true)),

@@ -34,8 +34,8 @@ where
         Err(step) => return step,
     };
     let Some(backend) = packet.backend(index) else { return Step::NoBackend };
-    // It has been given to another service between two looks.
-    if backend.group != service.group {
+    // It has gone, or been given to another service, between two looks.
+    if backend.group != service.group || backend.state == backend_state::GONE {
         return Step::NoBackend;
     }
     let origin = Origin {

@@ -130,6 +130,7 @@ impl<A: Copy> Entry<A> {
     /// Counts a packet of `bytes` bytes that comes at tick `now` and makes the flags what they are given as. Whether it is the
     /// first in this tick.
     #[inline(always)]
+    #[must_use]
     pub fn count(self, bytes: usize, now: u32, flags: u32) -> bool {
         // SAFETY: valid, as `new` asks; each access is one word.
         unsafe {
