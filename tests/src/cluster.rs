@@ -201,6 +201,22 @@ impl Cluster {
         Ok(())
     }
 
+    /// Makes the nodes' uplinks as those of a machine whose network card knows nothing of tunnels: what is large is cut, with
+    /// the tunnel's headers on every piece, before it leaves.
+    ///
+    /// Between namespaces a large packet would go through whole. The kernel of the receiving node then still holds what has
+    /// been decapsulated for a tunnelled packet, and no BPF helper of Linux 6.18 can tell it otherwise: it can't cut a large
+    /// UDP packet, for a socket or for a device, any more. On a wire there are no such packets.
+    pub fn as_on_a_wire(&self) -> Result<()> {
+        let nodes = self.podlane.iter().map(|node| &node.netns);
+        for netns in nodes.chain(self.kernel.iter().map(|node| &node.netns)) {
+            for offload in ["tx-udp_tnl-segmentation", "tx-udp_tnl-csum-segmentation"] {
+                wire::set_offload(netns, "eth0", offload, false)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Leaves everything up when this value goes.
     pub fn keep(&mut self) {
         self.podlane.iter_mut().for_each(PodlaneNode::keep);

@@ -113,11 +113,12 @@ fn outside_clients_reach_host_network_backends() -> Result<()> {
     Ok(())
 }
 
-/// NP-7, NP-10 of the contract with callers: pods and nodes call node ports, of their own node and of another.
+/// NP-7: pods and nodes call node ports, of their own node and of another.
 #[test]
 fn pods_and_nodes_call_node_ports() -> Result<()> {
     require!(setup::ready_with_loader());
     let bed = Bed::two_nodes(|facts, config| config.services.push(everything(facts, &[(0, 1), (1, 0)])))?;
+    bed.cluster.as_on_a_wire()?;
     for (caller, netns) in bed.callers_inside() {
         for ipv4 in FAMILIES {
             for protocol in PROTOCOLS {

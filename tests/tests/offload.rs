@@ -14,22 +14,6 @@ use testbed::{
 
 const PORT: u16 = 8472;
 
-/// Makes the nodes' uplinks as those of a machine whose network card knows nothing of tunnels: what is large is cut, with
-/// the tunnel's headers on every piece, before it leaves.
-///
-/// Between namespaces a large packet would go through whole. The kernel of the receiving node then still holds what has
-/// been decapsulated for a tunnelled packet, and no BPF helper of Linux 6.18 can tell it otherwise: it can't cut a large
-/// UDP packet, for a socket or for a device, any more. On a wire there are no such packets.
-fn as_on_a_wire(cluster: &Cluster) -> Result<()> {
-    let nodes = cluster.podlane.iter().map(|node| &node.netns);
-    for netns in nodes.chain(cluster.kernel.iter().map(|node| &node.netns)) {
-        for offload in ["tx-udp_tnl-segmentation", "tx-udp_tnl-csum-segmentation"] {
-            wire::set_offload(netns, "eth0", offload, false)?;
-        }
-    }
-    Ok(())
-}
-
 /// OV-5: a TCP stream between nodes stays in packets of many segments, in VXLAN too, and arrives whole.
 #[test]
 fn tcp_stays_in_large_packets_between_nodes() -> Result<()> {
@@ -58,7 +42,7 @@ fn udp_segments_arrive_one_by_one() -> Result<()> {
     require!(setup::ready_with_loader());
     for family in [Family::V4, Family::V6] {
         let cluster = cluster::two_nodes().family(family).start()?;
-        as_on_a_wire(&cluster)?;
+        cluster.as_on_a_wire()?;
         let overhead = if family == Family::V4 { 50 } else { 70 };
         let (here, there) = (&cluster.podlane[0], &cluster.podlane[1]);
         for to in [&here.pods[1], &there.pods[0]] {
@@ -79,7 +63,7 @@ fn udp_segments_arrive_one_by_one() -> Result<()> {
 fn udp_segments_pass_between_node_and_pod() -> Result<()> {
     require!(setup::ready_with_loader());
     let cluster = cluster::two_nodes().start()?;
-    as_on_a_wire(&cluster)?;
+    cluster.as_on_a_wire()?;
     let (here, there) = (&cluster.podlane[0], &cluster.podlane[1]);
     for pod in [&here.pods[0], &there.pods[0]] {
         for ip in pod.ips() {
@@ -104,7 +88,7 @@ fn udp_segments_pass_between_node_and_pod() -> Result<()> {
 fn udp_segments_pass_between_podlane_and_the_kernel() -> Result<()> {
     require!(setup::ready_with_loader());
     let cluster = cluster::interop(kernel_node::Options::default()).start()?;
-    as_on_a_wire(&cluster)?;
+    cluster.as_on_a_wire()?;
     let (ours, theirs) = (&cluster.podlane[0].pods[0], &cluster.kernel[0].pods[0]);
     for (from, to) in [(ours, theirs), (theirs, ours)] {
         for ip in to.ips() {
@@ -144,7 +128,7 @@ fn a_pod_may_forward_large_packets_on() -> Result<()> {
     require!(setup::ready_with_loader());
     for family in [Family::V4, Family::V6] {
         let cluster = cluster::two_nodes().family(family).start()?;
-        as_on_a_wire(&cluster)?;
+        cluster.as_on_a_wire()?;
         let inner = behind(&cluster)?;
         let from = &cluster.podlane[0].pods[0];
         // Once with the veth taking large packets as they are, once with the pod having to segment them.
@@ -170,7 +154,7 @@ fn checksums_are_right_whoever_fills_them_in() -> Result<()> {
     for (pods_offload, uplinks_offload) in [(true, true), (false, true), (true, false), (false, false)] {
         let case = format!("offload on pods {pods_offload}, on uplinks {uplinks_offload}");
         let cluster = cluster::two_nodes().start()?;
-        as_on_a_wire(&cluster)?;
+        cluster.as_on_a_wire()?;
         for node in &cluster.podlane {
             wire::set_offload(&node.netns, "eth0", "tx", uplinks_offload)?;
             for pod in &node.pods {

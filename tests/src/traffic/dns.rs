@@ -4,6 +4,7 @@
 use std::{
     io::{Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::fd::AsRawFd as _,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -14,7 +15,6 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::socket::{Shutdown, shutdown};
-use std::os::fd::AsRawFd as _;
 
 use super::{STEP, tcp, udp, who::Seen};
 use crate::{config::Protocol, netns::Netns};

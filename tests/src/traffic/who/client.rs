@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, socket};
 
 use super::{
     super::{STEP, mismatch, pattern, udp},
@@ -134,7 +135,6 @@ fn tcp(source: SocketAddr, to: SocketAddr, patience: Duration) -> Result<TcpStre
     if source.port() == 0 {
         return TcpStream::connect_timeout(&to, patience).with_context(|| format!("connect to {to}"));
     }
-    use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, socket};
     let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).context("socket")?;
     sockopt::set(&socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;

@@ -3,6 +3,7 @@
 use std::{
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::fd::AsRawFd as _,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,7 +14,6 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::socket::{Backlog, Shutdown, listen, shutdown};
-use std::os::fd::AsRawFd as _;
 
 use super::super::{mismatch, pattern, udp};
 use crate::{config::Protocol, netns::Netns};
