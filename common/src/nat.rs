@@ -6,7 +6,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`tuple`] | which connection a packet is of |
+//! | [`mod@tuple`] | which connection a packet is of |
 //! | [`established`] | a packet of a connection that is known |
 //! | [`service`] | the first packet to a service: who may, and whom it gets |
 //! | [`reserve`] | both entries of a new connection, and its source port |

@@ -12,7 +12,7 @@
 //!
 //! The order of a change: bits of `interest`; elements of `backends` and `maglev` that nothing refers to yet; the words of
 //! `services` that do; `frontends`, new ones before old ones go. Then every packet that is under way is waited for
-//! ([`grace`]), and only then is what nothing refers to any more made invalid, so that none of them meets it.
+//! (`grace`), and only then is what nothing refers to any more made invalid, so that none of them meets it.
 
 mod elements;
 mod fingerprint;

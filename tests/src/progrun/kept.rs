@@ -7,11 +7,14 @@ use common::{
     memory::Memory,
 };
 
+/// Entries of a connection table.
+type Entries<A> = Vec<(Tuple<A>, Connection<A>)>;
+
 /// The model's, from run to run.
 #[derive(Default)]
 pub struct Kept {
-    connections4: Vec<(Tuple<u32>, Connection<u32>)>,
-    connections6: Vec<(Tuple<[u64; 2]>, Connection<[u64; 2]>)>,
+    connections4: Entries<u32>,
+    connections6: Entries<[u64; 2]>,
     affinity: HashMap<Client, Affinity>,
     fragments: HashMap<FragmentKey, FragmentPorts>,
 }
