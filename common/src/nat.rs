@@ -102,14 +102,10 @@ where
     F: Family,
     D: Dataplane + Connections<F>,
 {
-    let Some(staged) = workspace::<F, D>(packet) else { return Step::Untouched };
-    if !tuple::read(packet, ip, &mut staged.key) {
-        return unknown(packet, ip);
-    }
-    let step = established::translate(packet, ip, staged);
-    if step != Step::Unknown {
-        return step;
-    }
+    let staged = match unknown(packet, ip) {
+        Ok(staged) => staged,
+        Err(step) => return step,
+    };
     if !packet.node().has(feature::SERVICES) {
         return Step::Untouched;
     }
@@ -127,14 +123,10 @@ where
     F: Family,
     D: Dataplane + Connections<F>,
 {
-    let Some(staged) = workspace::<F, D>(packet) else { return Step::Untouched };
-    if !tuple::read(packet, ip, &mut staged.key) {
-        return unknown(packet, ip);
-    }
-    let step = established::translate(packet, ip, staged);
-    if step != Step::Unknown {
-        return step;
-    }
+    let staged = match unknown(packet, ip) {
+        Ok(staged) => staged,
+        Err(step) => return step,
+    };
     reserve::masquerade::<F, D>(packet, staged);
     begun(packet, ip, staged)
 }
@@ -146,14 +138,10 @@ where
     F: Family,
     D: Dataplane + Connections<F>,
 {
-    let Some(staged) = workspace::<F, D>(packet) else { return Step::Untouched };
-    if !tuple::read(packet, ip, &mut staged.key) {
-        return Step::Untouched;
-    }
-    let step = established::translate(packet, ip, staged);
-    if step != Step::Unknown {
-        return step;
-    }
+    let staged = match unknown(packet, ip) {
+        Ok(staged) => staged,
+        Err(step) => return step,
+    };
     reserve::inbound::<F, D>(packet, staged);
     begun(packet, ip, staged)
 }
@@ -201,10 +189,31 @@ where
     unsafe { Connections::<F>::workspace(packet) }
 }
 
+/// Translates a packet of a connection that is known. Of one that is not, its tuple is staged.
+///
+/// # Errors
+///
+/// What a packet has come to that begins nothing.
+#[inline(always)]
+fn unknown<F, D>(packet: &mut D, ip: &mut Ip<F>) -> Result<&'static mut Staged<F::Addr>, Step>
+where
+    F: Family,
+    D: Dataplane + Connections<F>,
+{
+    let Some(staged) = workspace::<F, D>(packet) else { return Err(Step::Untouched) };
+    if !tuple::read(packet, ip, &mut staged.key) {
+        return Err(nameless(packet, ip));
+    }
+    match established::translate(packet, ip, staged) {
+        Step::Unknown => Ok(staged),
+        step => Err(step),
+    }
+}
+
 /// A packet that names no connection: a later fragment of nobody knows what. To a service address it is of no use to anybody; to
 /// the node's own address it may be anything.
 #[inline(always)]
-fn unknown<F: Family, D: Dataplane>(packet: &D, ip: &Ip<F>) -> Step {
+fn nameless<F: Family, D: Dataplane>(packet: &D, ip: &Ip<F>) -> Step {
     let useless = ip.fragment == Fragment::Later && service::owns::<F, D>(packet, ip.dst);
     if useless { Step::FragmentUnknown } else { Step::Untouched }
 }
