@@ -198,7 +198,7 @@ mod valid_packets {
                     prop_assert!(!packet.is_icmp_error(), "{packet:?}");
                     prop_assert!(!packet.is_later_fragment(), "{packet:?}");
                     prop_assert!(packet.from != Place::Group && packet.to != Place::Group, "{packet:?}");
-                    let quoted = packet.ip();
+                    let quoted = if tunnelled { packet.out_of_tunnel() } else { packet.ip() };
                     let quoted = &quoted[..quoted.len().min(common::icmp::QUOTE)];
                     prop_assert!(memory.bytes.ends_with(quoted), "{:02x?}", memory.bytes);
                 }

@@ -148,7 +148,9 @@ where
     F: Family,
     D: Dataplane + Tables<F> + Stage<F>,
 {
-    let tos = vxlan::congestion(arrival.tos, ip.tos)?;
+    if let Some(tos) = vxlan::congestion(arrival.tos, ip.tos)? {
+        F::set_tos(packet, ETH_LEN, tos);
+    }
     let mut step = Step::Untouched;
     if nat::concerns(packet, ip) {
         step = Stage::<F>::translate(packet, ip, Side::Uplink).goes_on()?;
@@ -156,14 +158,8 @@ where
     if arrival.peer == OUTSIDE && !step.translated() {
         return Ok(act(packet, Reason::Foreign, Action::Continue));
     }
-    let pod = Tables::<F>::pod(packet, &ip.dst);
-    if pod.is_some() {
+    if let Some(pod) = Tables::<F>::pod(packet, &ip.dst) {
         F::take_hop(packet, ETH_LEN)?;
-    }
-    if let Some(tos) = tos {
-        F::set_tos(packet, ETH_LEN, tos);
-    }
-    if let Some(pod) = pod {
         return Ok(forward::to_pod(packet, &pod, Action::Pod { ifindex: pod.ifindex }));
     }
     let Some(route) = Tables::<F>::route(packet, &ip.dst) else { return outside(packet, ip, step) };

@@ -194,6 +194,16 @@ impl Sent {
         ethernet(mac(0), [0x0a, 0x58, 0, 0, 0, 10], self.v6, &self.ip())
     }
 
+    /// The IP packet as it comes out of the tunnel: with the congestion met on the way (RFC 6040, figure 4).
+    pub fn out_of_tunnel(&self) -> Vec<u8> {
+        let tos = match (self.outer_tos & 3, self.tos & 3) {
+            (3, 1 | 2) => self.tos | 3,
+            (1, 2) => self.tos & !3 | 1,
+            _ => self.tos,
+        };
+        Self { tos, ..self.clone() }.ip()
+    }
+
     /// The packet as the peer sends it through the tunnel to node 0.
     pub fn in_tunnel(&self) -> Vec<u8> {
         let inner = ethernet(mac(0), mac(1), self.v6, &self.ip());
