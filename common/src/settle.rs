@@ -19,6 +19,8 @@ pub fn act<D: Dataplane>(packet: &mut D, reason: Reason, action: Action) -> D::D
 /// Discards the packet.
 #[inline(always)]
 pub fn drop<D: Dataplane>(packet: &mut D, reason: Reason) -> D::Done {
+    // An echo request that could not be answered is one that nobody was there for.
+    let reason = if reason == Reason::EchoReply { Reason::NoSuchService } else { reason };
     act(packet, reason, Action::Drop)
 }
 

@@ -33,12 +33,14 @@ mod any_bytes {
     }
 
     fn here() -> impl Strategy<Value = Here> {
-        (any::<bool>(), any::<bool>(), prop_oneof![4 => Just(0), 1 => 1_u32..3000], 0_u64..2).prop_map(
-            |(vlan, refuses, gso_size, tokens)| Here {
+        let gso_size = prop_oneof![4 => Just(0), 1 => 1_u32..3000];
+        (any::<bool>(), any::<bool>(), gso_size, 0_u64..2, any::<bool>()).prop_map(
+            |(vlan, refuses, gso_size, tokens, serving)| Here {
                 vlan,
                 refuses: refuses.then_some(-12),
                 gso_size,
                 tokens,
+                serving,
                 ..Here::default()
             },
         )
@@ -99,8 +101,11 @@ mod any_bytes {
             let packet: Sent = sent().new_tree(&mut runner).unwrap().current();
             for hook in Hook::ALL {
                 for bytes in [packet.frame(), packet.in_tunnel()] {
-                    let (memory, _) = decide(hook, &Here::default(), &bytes).unwrap();
-                    reached.extend(memory.counts.iter().map(|(reason, _)| *reason));
+                    for serving in [false, true] {
+                        let here = Here { serving, ..Here::default() };
+                        let (memory, _) = decide(hook, &here, &bytes).unwrap();
+                        reached.extend(memory.counts.iter().map(|(reason, _)| *reason));
+                    }
                 }
             }
         }
@@ -121,6 +126,10 @@ mod any_bytes {
             Reason::Ecn,
             Reason::IcmpError,
             Reason::IcmpWithheld,
+            Reason::Masqueraded,
+            Reason::EchoReply,
+            Reason::NoSuchService,
+            Reason::FragmentUnknown,
         ] {
             assert!(reached.contains(&reason), "no packet came to {}", reason.name());
         }
@@ -176,8 +185,13 @@ mod valid_packets {
 
         /// PF-1, PF-2, OV-8: every checksum holds in whatever is sent on or answered.
         #[test]
-        fn checksums_hold_afterwards(packet in sent(), tunnelled in any::<bool>(), over_v6 in any::<bool>()) {
-            let here = Here { over_v6, ..Here::default() };
+        fn checksums_hold_afterwards(
+            packet in sent(),
+            tunnelled in any::<bool>(),
+            over_v6 in any::<bool>(),
+            serving in any::<bool>(),
+        ) {
+            let here = Here { over_v6, serving, ..Here::default() };
             for hook in Hook::ALL {
                 let frame = if tunnelled { packet.in_tunnel() } else { packet.frame() };
                 let (memory, action) = decide(hook, &here, &frame)?;
@@ -187,12 +201,13 @@ mod valid_packets {
             }
         }
 
-        /// PF-2: never an ICMP error about an error, a later fragment or a packet to a group; the sender's own address gets it.
+        /// PF-2, IC-1: never an ICMP error about an error, a later fragment or a packet to a group; the sender's own address gets it.
         #[test]
-        fn errors_are_answered_to_nobody(packet in sent(), tunnelled in any::<bool>()) {
+        fn errors_are_answered_to_nobody(packet in sent(), tunnelled in any::<bool>(), serving in any::<bool>()) {
             for hook in [Hook::FromPod, Hook::FromHost, Hook::FromUplink] {
                 let frame = if tunnelled { packet.in_tunnel() } else { packet.frame() };
-                let (memory, action) = decide(hook, &Here::default(), &frame)?;
+                let here = Here { serving, ..Here::default() };
+                let (memory, action) = decide(hook, &here, &frame)?;
                 let answered = memory.counts.iter().any(|(reason, _)| *reason == Reason::IcmpError);
                 if answered && action != Action::Drop {
                     prop_assert!(!packet.is_icmp_error(), "{packet:?}");

@@ -40,9 +40,11 @@ fn every_test_that_is_named_exists() -> Result<()> {
         page()?.split('`').skip(1).step_by(2).filter(|word| word.contains("::") && !word.contains("..."))
     {
         let (module, test) = path.rsplit_once("::").context("a path of two parts")?;
-        let file = match module.strip_prefix("common::") {
-            Some(module) => format!("../common/src/{}.rs", module.replace("::", "/")),
-            None => format!("tests/{}.rs", module.replace("::", "/")),
+        let module = format!("{}.rs", module.replace("::", "/"));
+        let file = match module.strip_prefix("common/") {
+            Some(module) if module.starts_with("translation/") => format!("../common/tests/{module}"),
+            Some(module) => format!("../common/src/{module}"),
+            None => format!("tests/{module}"),
         };
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
         let source = fs::read_to_string(&file).with_context(|| format!("{path}: read {}", file.display()))?;

@@ -104,7 +104,9 @@ where
     let protocol = staged.key.protocol;
     let own = u16::from_be_bytes(staged.key.src_port);
     let masqueraded = staged.connection.flags & connection_flag::MASQUERADED != 0;
-    let fixed = !(has_ports(protocol) || protocol == F::ICMP) || protocol == protocol::SCTP;
+    // The identifier of an echo reply is what was asked with.
+    let request = protocol == F::ICMP && staged.key.dst_port == [0; 2];
+    let fixed = !(has_ports(protocol) || request) || protocol == protocol::SCTP;
     // The node's own sockets have the ports below.
     let keep = fixed || !masqueraded || (own >= node.ports_first && own <= node.ports_last);
     let random = packet.random();
@@ -125,13 +127,15 @@ where
     }
 }
 
-/// The port that is tried at that attempt, network byte order: a walk over the whole range, from anywhere, in steps of an odd
-/// number.
+/// The port that is tried at that attempt, network byte order: a walk over the whole range, from anywhere, in steps of its
+/// golden section, so that however few attempts there are and however small the range is, they lie far apart.
 #[inline(always)]
 fn port(node: &Node, random: u32, attempt: u32) -> [u8; 2] {
+    /// 2^16 divided by the golden ratio, an odd number: every one of 2^16 attempts is another.
+    const STEP: u32 = 40503;
     let first = u32::from(node.ports_first);
     let span = u32::from(node.ports_last).wrapping_sub(first).wrapping_add(1);
-    let nth = random.wrapping_add(attempt.wrapping_mul(random | 1)) & 0xffff;
+    let nth = random.wrapping_add(attempt.wrapping_mul(STEP)) & 0xffff;
     (first.wrapping_add(nth.wrapping_mul(span) >> 16) as u16).to_be_bytes()
 }
 

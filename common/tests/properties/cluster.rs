@@ -1,5 +1,8 @@
 //! Three nodes in memory: this one, a peer with a tunnel and a direct peer.
 
+#[path = "serving.rs"]
+pub mod serving;
+
 use std::sync::LazyLock;
 
 use common::{
@@ -28,11 +31,13 @@ pub struct Here {
     pub gso_size: u32,
     /// ICMP errors that may be sent.
     pub tokens: u64,
+    /// Whether the node has services, and masquerades its pods.
+    pub serving: bool,
 }
 
 impl Default for Here {
     fn default() -> Self {
-        Self { node: 0, over_v6: false, vlan: false, refuses: None, gso_size: 0, tokens: 1 }
+        Self { node: 0, over_v6: false, vlan: false, refuses: None, gso_size: 0, tokens: 1, serving: false }
     }
 }
 
@@ -60,13 +65,14 @@ pub fn underlay(v6: bool, node: u8) -> Vec<u8> {
 }
 
 /// An address filled up with zeros.
-fn padded(address: &[u8]) -> [u8; 16] {
+pub fn padded(address: &[u8]) -> [u8; 16] {
     std::array::from_fn(|at| address.get(at).copied().unwrap_or(0))
 }
 
-/// Node facts and routes, by number and underlay: made once, for they are borrowed for ever.
+/// Node facts and routes, by number, underlay and whether it is serving: made once, for they are borrowed for ever.
 static NODES: LazyLock<Vec<Facts>> = LazyLock::new(|| {
-    (0..3).flat_map(|node| [false, true].map(|over_v6| Facts::new(node, over_v6))).collect()
+    let all = (0..12).map(|index| Facts::new(index / 4, index & 2 != 0, index & 1 != 0));
+    all.collect()
 });
 
 struct Facts {
@@ -75,12 +81,15 @@ struct Facts {
 }
 
 impl Facts {
-    fn new(number: u8, over_v6: bool) -> Self {
+    fn new(number: u8, over_v6: bool, serving: bool) -> Self {
         let gateway = |v6| padded(&pod(v6, number, 1));
         let own = |v6| padded(&underlay(v6, number));
+        let loopback = |v6| padded(&pod(v6, number, 0));
+        let services =
+            if serving { feature::SERVICES | feature::MASQUERADE | feature::SERVICE_ECHO } else { 0 };
         let node = Node {
             gateway_ifindex: 7,
-            features: feature::DIRECT,
+            features: feature::DIRECT | services,
             mac: mac(number),
             port: 8472_u16.to_be_bytes(),
             vni: [0, 0, 1],
@@ -89,8 +98,8 @@ impl Facts {
             gateway6: gateway(true),
             underlay4: *own(false).first_chunk().unwrap_or(&[0; 4]),
             underlay6: own(true),
-            loopback4: [169, 254, 42, 1],
-            loopback6: [0xfd, 0, 0x70, 0x6f, 0x64, 0x6c, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+            loopback4: *loopback(false).first_chunk().unwrap_or(&[0; 4]),
+            loopback6: loopback(true),
             ports_first: 61000,
             ports_last: 65535,
         };
@@ -129,7 +138,7 @@ fn route(peer: u8, over_v6: bool) -> Route {
 /// A packet on a device of that node: 10 and 11 plus a hundred times the node's number are its pods', 5 its uplink's.
 pub fn memory(here: &Here, ifindex: u32, bytes: &[u8]) -> Memory {
     let number = here.node;
-    let facts = &NODES[2 * usize::from(number) + usize::from(here.over_v6)];
+    let facts = &NODES[4 * usize::from(number) + 2 * usize::from(here.over_v6) + usize::from(here.serving)];
     let mut memory = Memory::packet(bytes);
     memory.node = &facts.node;
     memory.ifindex = ifindex;
@@ -153,5 +162,8 @@ pub fn memory(here: &Here, ifindex: u32, bytes: &[u8]) -> Memory {
         }
     }
     memory.sources.push((10, vec![192, 0, 2, 0], 24, Allowed { slot: 10 }));
+    if here.serving {
+        memory.services = serving::TABLES.clone();
+    }
     memory
 }

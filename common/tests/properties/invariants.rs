@@ -102,32 +102,47 @@ pub fn checksum(parts: &[&[u8]]) -> [u8; 2] {
     (!u16::try_from(sum).unwrap_or(0)).to_be_bytes()
 }
 
-/// Whether every checksum in the frame holds: of IPv4 headers, ICMP messages, and those of a frame in a tunnel.
+/// Where the checksum of an upper protocol is, and whether a pseudo-header is in it.
+pub fn upper_checksum(protocol: u8) -> Option<(usize, bool)> {
+    match protocol {
+        1 => Some((2, false)),
+        58 => Some((2, true)),
+        6 => Some((16, true)),
+        17 => Some((6, true)),
+        _ => None,
+    }
+}
+
+/// Whether every checksum in the frame holds: of IPv4 headers, of TCP, UDP and ICMP, and those of a frame in a tunnel.
 pub fn checksums_hold(frame: &[u8]) -> bool {
     let packet = &frame[14..];
     match [frame[12], frame[13]] {
         [8, 0] => {
             let header = 4 * usize::from(packet[0] & 15);
             let total = usize::from(u16::from_be_bytes([packet[2], packet[3]]));
-            let payload = &packet[header..total];
             let fragment = u16::from_be_bytes([packet[6], packet[7]]) & 0x3fff != 0;
-            checksum(&[&packet[..header]]) == [0; 2] && upper_holds(packet[9], payload, fragment, &[])
+            let upper = fragment || upper_holds(packet[9], &packet[header..total], &packet[12..20]);
+            checksum(&[&packet[..header]]) == [0; 2] && upper
         }
         [0x86, 0xdd] => {
             let length = usize::from(u16::from_be_bytes([packet[4], packet[5]]));
-            let payload = &packet[40..40 + length];
-            let pseudo = [&packet[8..40], &[0, 0, packet[4], packet[5], 0, 0, 0, packet[6]]].concat();
-            upper_holds(packet[6], payload, false, &pseudo)
+            upper_holds(packet[6], &packet[40..40 + length], &packet[8..40])
         }
         _ => true,
     }
 }
 
-fn upper_holds(protocol: u8, payload: &[u8], fragment: bool, pseudo: &[u8]) -> bool {
-    match protocol {
-        _ if fragment => true,
-        1 | 58 => checksum(&[pseudo, payload]) == [0; 2],
-        17 if payload[2..4] == 8472_u16.to_be_bytes() && payload.len() > 16 => checksums_hold(&payload[16..]),
-        _ => true,
+fn upper_holds(protocol: u8, payload: &[u8], addresses: &[u8]) -> bool {
+    let length = u16::try_from(payload.len()).unwrap_or(0).to_be_bytes();
+    let pseudo = [addresses, &[0, protocol], &length].concat();
+    match upper_checksum(protocol) {
+        // RFC 7348, section 4.1, and RFC 768: there is none.
+        Some((at, _)) if protocol == 17 && payload[at..at + 2] == [0; 2] => match payload {
+            [_, _, 0x21, 0x18, _, _, _, _, _, _, _, _, _, _, _, _, inner @ ..] => checksums_hold(inner),
+            _ => true,
+        },
+        Some((_, true)) => checksum(&[&pseudo, payload]) == [0; 2],
+        Some((_, false)) => checksum(&[payload]) == [0; 2],
+        None => true,
     }
 }

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use crate::{
-    cluster::{mac, pod, underlay},
-    invariants::checksum,
+    cluster::{mac, pod, serving, underlay},
+    invariants::{checksum, upper_checksum},
 };
 
 /// Where a packet comes from or goes to, seen from node 0.
@@ -26,6 +26,10 @@ pub enum Place {
     DirectPod,
     /// Outside the cluster.
     Outside,
+    /// A service: every other packet to it has its port.
+    Service,
+    /// The node itself, at the service's node port likewise.
+    Node,
     /// A multicast group.
     Group,
 }
@@ -41,6 +45,8 @@ impl Place {
             Self::Peer => underlay(v6, 1),
             Self::DirectPod => pod(v6, 2, 10),
             Self::Outside => pod(v6, 200, 1),
+            Self::Service => serving::address(v6),
+            Self::Node => underlay(v6, 0),
             Self::Group if v6 => vec![0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xfb],
             Self::Group => vec![224, 0, 0, 251],
         }
@@ -76,6 +82,9 @@ pub struct Sent {
     pub outer_tos: u8,
 }
 
+/// Types of ICMP messages, of one family or the other, that are more than others.
+const ICMP_TYPES: [u8; 10] = [0, 1, 2, 3, 8, 11, 128, 129, 133, 135];
+
 /// Any of them.
 pub fn sent() -> impl Strategy<Value = Sent> {
     let place = || {
@@ -88,6 +97,8 @@ pub fn sent() -> impl Strategy<Value = Sent> {
             Place::Peer,
             Place::DirectPod,
             Place::Outside,
+            Place::Service,
+            Place::Node,
             Place::Group,
         ])
     };
@@ -97,7 +108,7 @@ pub fn sent() -> impl Strategy<Value = Sent> {
     let length = prop_oneof![8 => 20_usize..200, 1 => 1350_usize..1600];
     let upper = (
         proptest::sample::select(vec![1_u8, 6, 17, 58, 132, 47]),
-        any::<u8>(),
+        prop_oneof![3 => any::<u8>(), 1 => proptest::sample::select(ICMP_TYPES.to_vec())],
         length.prop_flat_map(|length| proptest::collection::vec(any::<u8>(), length)),
     );
     let ip = (ttl, any::<u8>(), any::<bool>(), 0_usize..=10);
@@ -134,16 +145,24 @@ impl Sent {
     pub fn ip(&self) -> Vec<u8> {
         let (source, destination) = (self.from.address(self.v6), self.to.address(self.v6));
         let mut upper = [&[self.kind][..], &self.body].concat();
-        if matches!(self.protocol, 1 | 58) {
-            upper[2..4].fill(0);
+        let port = match self.to {
+            Place::Service => serving::PORT,
+            Place::Node => serving::NODE_PORT,
+            _ => 0,
+        };
+        if port != 0 && self.kind & 1 == 0 && matches!(self.protocol, 6 | 17 | 132) {
+            upper[2..4].copy_from_slice(&port.to_be_bytes());
+        }
+        if let Some((at, pseudo)) = upper_checksum(self.protocol) {
+            upper[at..at + 2].fill(0);
             let length = u16::try_from(upper.len()).unwrap_or(0).to_be_bytes();
-            let pseudo = if self.v6 {
-                [&source[..], &destination, &[0, 0], &length, &[0, 0, 0, 58]].concat()
+            let pseudo = if pseudo {
+                [&source[..], &destination, &[0, 0], &length, &[0, 0, 0, self.protocol]].concat()
             } else {
                 Vec::new()
             };
             let checksum = checksum(&[&pseudo, &upper]);
-            upper[2..4].copy_from_slice(&checksum);
+            upper[at..at + 2].copy_from_slice(&checksum);
         }
         if self.v6 {
             self.packet6(&source, &destination, &upper)

@@ -149,8 +149,8 @@ impl Run {
                 let mut command =
                     if suite.needs_root() { command::as_root(executable)? } else { Command::new(executable) };
                 command.current_dir(directory).env("CARGO_MANIFEST_DIR", directory);
-                if suite.needs_root() {
-                    command.arg("--test-threads=1");
+                if let Some(threads) = suite.threads() {
+                    command.arg(format!("--test-threads={threads}"));
                 }
                 command
             }

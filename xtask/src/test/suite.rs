@@ -28,9 +28,21 @@ impl Suite {
         }
     }
 
-    /// Whether it loads BPF programs and makes network namespaces: as root, one test at a time.
+    /// Whether it loads BPF programs and makes network namespaces.
     pub(crate) fn needs_root(self) -> bool {
         self != Self::Host
+    }
+
+    /// How many of its tests run at once, where that is not libtest's to say.
+    ///
+    /// A program run is nothing but work. An end-to-end test waits most of its time, in namespaces of its own: three at once take
+    /// half of the time on two cores.
+    pub(crate) fn threads(self) -> Option<usize> {
+        match self {
+            Self::Host => None,
+            Self::Program => Some(1),
+            Self::E2e => Some(3),
+        }
     }
 
     /// The packages whose test binaries it takes.
