@@ -42,6 +42,18 @@ pub fn adjust(check: [u8; 2], difference: u32) -> [u8; 2] {
     finish((word(check) ^ 0xffff) + words(difference))
 }
 
+/// Upper checksum after the addresses that it covers have changed by `addresses` and what is behind them by `ports`. With
+/// `optional`, zero says that there is none, and the other zero of one's complement stands for a sum of zero (RFC 768).
+#[inline(always)]
+#[must_use]
+pub fn followed(check: [u8; 2], addresses: u32, ports: u32, optional: bool) -> [u8; 2] {
+    if optional && check == [0; 2] {
+        return check;
+    }
+    let new = adjust(check, words(addresses) + words(ports));
+    if optional && new == [0; 2] { [0xff; 2] } else { new }
+}
+
 /// Sum of an even number of bytes.
 #[inline(always)]
 #[must_use]

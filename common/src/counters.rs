@@ -14,11 +14,14 @@ pub enum Hook {
     FromUplink = 2,
     /// TC egress of the gateway device: what the node's own stack sends to pods.
     FromHost = 3,
+    /// XDP of an uplink: the same packets as `FromUplink`, before the kernel has made anything of them.
+    UplinkXdp = 4,
 }
 
 impl Hook {
     /// Every hook, by number.
-    pub const ALL: [Self; 4] = [Self::FromPod, Self::ToPod, Self::FromUplink, Self::FromHost];
+    pub const ALL: [Self; 5] =
+        [Self::FromPod, Self::ToPod, Self::FromUplink, Self::FromHost, Self::UplinkXdp];
 
     /// Name of the program, as `bpftool prog` and `loader counters` show it.
     #[must_use]
@@ -28,6 +31,7 @@ impl Hook {
             Self::ToPod => "to_pod",
             Self::FromUplink => "from_uplink",
             Self::FromHost => "from_host",
+            Self::UplinkXdp => "uplink_xdp",
         }
     }
 }
@@ -115,6 +119,8 @@ reasons! {
     ArpReply, arp_reply, Forwarded;
     /// A neighbour solicitation for the gateway, answered.
     NdpReply, ndp_reply, Forwarded;
+    /// Decided at XDP, and counted there under its reason: sent on as that said.
+    FromXdp, from_xdp, Forwarded;
 
     /// For the node itself: its addresses and the gateway.
     ToHost, to_host, Passed;
@@ -124,6 +130,8 @@ reasons! {
     Foreign, foreign, Passed;
     /// Larger than the path takes and allowed to be fragmented: left to the node's stack, which fragments it.
     ToFragment, to_fragment, Passed;
+    /// Left untouched for TC to decide: a packet that XDP can't finish.
+    ToTc, to_tc, Passed;
 
     /// A header that contradicts itself or ends too early.
     Malformed, malformed, Dropped;

@@ -6,5 +6,9 @@ mod from_host;
 mod from_pod;
 mod from_uplink;
 mod to_pod;
+mod uplink_xdp;
 
-pub use self::{from_host::from_host, from_pod::from_pod, from_uplink::from_uplink, to_pod::to_pod};
+pub use self::{
+    from_host::from_host, from_pod::from_pod, from_uplink::from_uplink, to_pod::to_pod,
+    uplink_xdp::uplink_xdp,
+};

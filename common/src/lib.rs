@@ -35,6 +35,7 @@ pub mod counters;
 pub mod family;
 pub mod flow;
 pub mod forward;
+pub mod handover;
 pub mod hooks;
 pub mod hops;
 pub mod icmp;

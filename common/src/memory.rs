@@ -55,6 +55,10 @@ pub struct Memory {
     pub next_hop: Result<NextHop, Failed>,
     /// What it was asked: destination and UDP source port.
     pub asked: RefCell<Vec<(Vec<u8>, [u8; 2])>>,
+    /// What the hook before has decided.
+    pub handed: Option<Action>,
+    /// Whether the packet can be claimed.
+    pub claimable: bool,
     /// What every helper that changes the packet's size answers.
     pub refuses: Option<i32>,
     /// Services.
@@ -98,6 +102,8 @@ impl Memory {
             sources: Vec::new(),
             next_hop: Err(Failed { helper: Helper::FibLookup, code: 4 }),
             asked: RefCell::default(),
+            handed: None,
+            claimable: true,
             refuses: None,
             services: ServiceTables::default(),
             conntrack4: ConnectionTable::default(),
@@ -157,14 +163,7 @@ impl Packet for Memory {
 
     fn upper_changed(&mut self, at: usize, addresses: u32, ports: u32, optional: bool) {
         let Some(check) = self.at_mut::<[u8; 2]>(at) else { return };
-        if optional && *check == [0; 2] {
-            return;
-        }
-        *check = checksum::adjust(*check, checksum::words(addresses) + checksum::words(ports));
-        // Zero would say that there is none (RFC 768): the other zero of one's complement stands for it.
-        if optional && *check == [0; 2] {
-            *check = [0xff; 2];
-        }
+        *check = checksum::followed(*check, addresses, ports, optional);
     }
 
     fn addresses_changed(&mut self, _: u32) {}
@@ -180,6 +179,14 @@ impl Packet for Memory {
         self.resize(Helper::AdjustRoom)?;
         self.bytes.drain(ETH_LEN..ETH_LEN + room);
         Ok(())
+    }
+
+    fn claim(&mut self) -> bool {
+        self.claimable
+    }
+
+    fn handed(&self) -> Option<Action> {
+        self.handed
     }
 
     fn quote(&mut self, keep: usize, room: usize) -> Result<(), Failed> {

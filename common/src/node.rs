@@ -42,6 +42,8 @@ pub struct Node {
     pub ports_first: u16,
     /// Last of them, host byte order.
     pub ports_last: u16,
+    /// Bytes of the longest frame that an uplink can receive: what is longer the kernel has put together.
+    pub frame: u32,
 }
 
 /// Bits of [`Node::features`].
@@ -54,6 +56,8 @@ pub mod feature {
     pub const MASQUERADE: u32 = 4;
     /// ICMP echo requests to service addresses are answered.
     pub const SERVICE_ECHO: u32 = 8;
+    /// Some uplink's packets are decided at XDP: TC carries out what that could not.
+    pub const XDP: u32 = 16;
 }
 
 impl Node {

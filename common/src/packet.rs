@@ -1,6 +1,6 @@
-//! A packet, as the decisions see it: in the kernel a TC context, in tests a byte buffer.
+//! A packet, as the decisions see it: in the kernel a TC or XDP context, in tests a byte buffer.
 
-use crate::wire::Wire;
+use crate::{verdict::Action, wire::Wire};
 
 /// A packet that starts with its Ethernet header.
 ///
@@ -49,6 +49,13 @@ pub trait Packet {
     /// Takes away `room` bytes behind the Ethernet header: tunnel headers that leave an IPv4 or, if `v6`, IPv6 packet.
     fn decapsulate(&mut self, room: usize, v6: bool) -> Result<(), Failed>;
 
+    /// Takes the packet up: from here on it is changed, and what is decided will be carried out. False at a hook that could not
+    /// see to that, where it has to be left as it is.
+    fn claim(&mut self) -> bool;
+
+    /// What a hook before this one has decided and left to this one to carry out.
+    fn handed(&self) -> Option<Action>;
+
     /// Cuts the packet to `keep` bytes, then makes `room` bytes behind the Ethernet header.
     fn quote(&mut self, keep: usize, room: usize) -> Result<(), Failed>;
 }
@@ -65,6 +72,10 @@ pub enum Helper {
     PullData = 3,
     /// `bpf_fib_lookup`.
     FibLookup = 4,
+    /// `bpf_xdp_adjust_head`.
+    AdjustHead = 5,
+    /// `bpf_xdp_adjust_tail`.
+    AdjustTail = 6,
 }
 
 impl Helper {
@@ -76,6 +87,8 @@ impl Helper {
             2 => "bpf_skb_change_tail",
             3 => "bpf_skb_pull_data",
             4 => "bpf_fib_lookup",
+            5 => "bpf_xdp_adjust_head",
+            6 => "bpf_xdp_adjust_tail",
             _ => "unknown",
         }
     }

@@ -13,45 +13,59 @@
 mod action;
 mod lpm;
 mod maps;
+mod on_hook;
 mod opaque;
+mod pointer;
 mod skb;
 mod stack;
 mod stage;
 mod tables;
 #[cfg(feature = "trace")]
 mod trace;
+mod xdp;
 
-use aya_ebpf::{bindings::TC_ACT_SHOT, macros::classifier, programs::TcContext};
+use aya_ebpf::{
+    bindings::{TC_ACT_SHOT, xdp_action::XDP_PASS},
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
+};
 use common::{counters::Hook, hooks};
 
-use crate::skb::Skb;
+use crate::{skb::Skb, xdp::Xdp};
 
 /// TC ingress of a pod's host-side veth.
 #[classifier]
 fn from_pod(context: TcContext) -> i32 {
-    let Some(mut skb) = Skb::new(context.skb, Hook::FromPod) else { return TC_ACT_SHOT };
+    let Some(mut skb) = Skb::of(context, Hook::FromPod) else { return TC_ACT_SHOT };
     hooks::from_pod(&mut skb)
 }
 
 /// TC egress of a pod's host-side veth.
 #[classifier]
 fn to_pod(context: TcContext) -> i32 {
-    let Some(mut skb) = Skb::new(context.skb, Hook::ToPod) else { return TC_ACT_SHOT };
+    let Some(mut skb) = Skb::of(context, Hook::ToPod) else { return TC_ACT_SHOT };
     hooks::to_pod(&mut skb)
 }
 
 /// TC ingress of an uplink.
 #[classifier]
 fn from_uplink(context: TcContext) -> i32 {
-    let Some(mut skb) = Skb::new(context.skb, Hook::FromUplink) else { return TC_ACT_SHOT };
+    let Some(mut skb) = Skb::of(context, Hook::FromUplink) else { return TC_ACT_SHOT };
     hooks::from_uplink(&mut skb)
 }
 
 /// TC egress of the gateway device.
 #[classifier]
 fn from_host(context: TcContext) -> i32 {
-    let Some(mut skb) = Skb::new(context.skb, Hook::FromHost) else { return TC_ACT_SHOT };
+    let Some(mut skb) = Skb::of(context, Hook::FromHost) else { return TC_ACT_SHOT };
     hooks::from_host(&mut skb)
+}
+
+/// XDP of an uplink.
+#[xdp(frags)]
+fn uplink_xdp(context: XdpContext) -> u32 {
+    let Some(mut xdp) = Xdp::of(context, Hook::UplinkXdp) else { return XDP_PASS };
+    hooks::uplink_xdp(&mut xdp)
 }
 
 /// Several helpers are for GPL-compatible programs only (`bpf_redirect_peer`'s packet access among them).

@@ -38,7 +38,7 @@ const FILTER: usize = interest::WORDS as usize;
 const SHARED: usize = BPF_F_MMAPABLE as usize;
 
 /// How many hooks have counters.
-const HOOKS: usize = 4;
+const HOOKS: usize = 5;
 
 /// The facts of this node; filled in by the loader before verification.
 #[unsafe(no_mangle)]
@@ -57,6 +57,7 @@ static NODE: Node = Node {
     loopback6: [0; 16],
     ports_first: 0,
     ports_last: 0,
+    frame: 0,
 };
 
 /// The facts of this node, as the loader has put them there and not as the compiler saw them.

@@ -1,9 +1,9 @@
 //! A TC context as the packet that the decisions work on.
 
-#[cfg(target_arch = "bpf")]
-use core::arch::asm;
-use core::{mem::offset_of, ptr::NonNull};
+use core::mem::offset_of;
 
+#[cfg(feature = "trace")]
+use aya_ebpf::EbpfContext;
 use aya_ebpf::{
     bindings::{
         __sk_buff, BPF_CSUM_LEVEL_DEC, BPF_F_ADJ_ROOM_DECAP_L3_IPV4, BPF_F_ADJ_ROOM_DECAP_L3_IPV6,
@@ -16,33 +16,55 @@ use aya_ebpf::{
         bpf_csum_level, bpf_csum_update, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail,
         bpf_skb_pull_data,
     },
-    programs::sk_buff::SkBuff,
+    programs::TcContext,
 };
 use common::{
     checksum,
     counters::{Hook, Reason},
+    handover::Handover,
     linear,
     packet::{Failed, Helper, Packet},
     tables::Dataplane as _,
+    verdict::Action,
     wire::{ETH_LEN, Wire},
+};
+
+use crate::{
+    action,
+    on_hook::{Kind, OnHook},
+    pointer::{check, field, locate},
 };
 
 /// `EALREADY` of asm-generic/errno.h.
 const EALREADY: i64 = 114;
 
+/// A TC program.
+pub struct Tc;
+
 /// The packet of a TC program.
-pub struct Skb {
-    raw: *mut __sk_buff,
-    /// Length as the program got it.
-    pub received: usize,
-    hook: Hook,
+pub type Skb = OnHook<Tc>;
+
+impl Kind for Tc {
+    type Raw = __sk_buff;
+    type Done = i32;
+
+    #[inline(always)]
+    fn act(packet: &Skb, action: Action) -> i32 {
+        action::act(packet, action)
+    }
+
+    #[cfg(feature = "trace")]
+    #[inline(always)]
+    fn logged(raw: *mut __sk_buff) -> impl EbpfContext {
+        TcContext::new(raw)
+    }
 }
 
 impl Skb {
     /// The packet of that context, at that hook. `None`, counted as a drop, if its headers can't be had in one piece.
     #[inline(always)]
-    pub fn new(SkBuff { skb: raw }: SkBuff, hook: Hook) -> Option<Self> {
-        let mut skb = Self { raw, received: 0, hook };
+    pub fn of(context: TcContext, hook: Hook) -> Option<Self> {
+        let mut skb = Self::new(context.skb.skb, hook);
         skb.received = skb.len();
         match skb.linearize(linear::needed(&skb, hook == Hook::FromUplink)) {
             Ok(()) => Some(skb),
@@ -54,55 +76,16 @@ impl Skb {
         }
     }
 
-    /// The packet of that context again, in a function that the verifier takes on its own: it knows nothing of its caller's.
-    ///
-    /// Neither the hook nor the length as received is known there: nothing is counted but by the hooks themselves.
-    #[inline(always)]
-    pub fn again(raw: *mut __sk_buff) -> Self {
-        Self { raw, received: 0, hook: Hook::FromPod }
-    }
-
-    /// The hook that the program is attached to.
-    #[inline(always)]
-    pub fn hook(&self) -> Hook {
-        self.hook
-    }
-
-    /// The kernel's context, for helpers.
-    #[inline(always)]
-    pub fn raw(&self) -> *mut __sk_buff {
-        self.raw
-    }
-
-    /// The context's fields.
-    #[inline(always)]
-    pub fn context(&self) -> &__sk_buff {
-        // SAFETY: the kernel calls a TC program with a valid context that outlives it.
-        unsafe { &*self.raw }
-    }
-
     /// Where the packet's linear part starts.
     #[inline(always)]
     fn data(&self) -> usize {
-        field::<{ offset_of!(__sk_buff, data) }>(self.raw)
+        field::<{ offset_of!(__sk_buff, data) }, _>(self.raw())
     }
 
     /// Where it ends.
     #[inline(always)]
     fn data_end(&self) -> usize {
-        field::<{ offset_of!(__sk_buff, data_end) }>(self.raw)
-    }
-
-    /// Where `T` at `offset` starts, if it ends before the linear part of the packet does.
-    #[inline(always)]
-    fn locate<T: Wire>(&self, offset: usize) -> Option<NonNull<T>> {
-        let start = self.data() + offset;
-        if start + size_of::<T>() > self.data_end() {
-            return None;
-        }
-        // SAFETY: a packet is not at address zero. A check for it would be one on a packet pointer, which the verifier
-        // refuses.
-        Some(unsafe { NonNull::new_unchecked(start as *mut T) })
+        field::<{ offset_of!(__sk_buff, data_end) }, _>(self.raw())
     }
 
     /// Sees to it that the headers lie in one piece. They nearly always do; a packet from a raw socket or from a driver
@@ -113,43 +96,8 @@ impl Skb {
             return Ok(());
         }
         // SAFETY: a helper on the program's own context; packet pointers are taken anew after it.
-        check(Helper::PullData, unsafe { bpf_skb_pull_data(self.raw, wanted as u32) })
+        check(Helper::PullData, unsafe { bpf_skb_pull_data(self.raw(), wanted as u32) })
     }
-}
-
-/// Loads a packet pointer from the context.
-///
-/// The context shows it as 32 bits, the verifier makes it a pointer of 64. LLVM, which knows only the former, may keep it in
-/// a 32-bit register between load and use, and then it is a pointer no more: so the load is not LLVM's.
-#[cfg(target_arch = "bpf")]
-#[inline(always)]
-fn field<const OFFSET: usize>(context: *const __sk_buff) -> usize {
-    let pointer;
-    // SAFETY: one load from the program's own context, whose fields change only when a helper moves the packet.
-    unsafe {
-        asm!(
-            "{pointer} = *(u32 *)({context} + {offset})",
-            pointer = out(reg) pointer,
-            context = in(reg) context,
-            offset = const OFFSET,
-            options(pure, readonly, nostack, preserves_flags)
-        );
-    }
-    pointer
-}
-
-/// The same for the lints, which run on the host.
-#[cfg(not(target_arch = "bpf"))]
-fn field<const OFFSET: usize>(context: *const __sk_buff) -> usize {
-    // SAFETY: `OFFSET` is that of a 32-bit field.
-    unsafe { context.byte_add(OFFSET).cast::<u32>().read() as usize }
-}
-
-/// A helper's answer as a result: zero is success.
-#[inline(always)]
-pub fn check(helper: Helper, answer: i64) -> Result<(), Failed> {
-    // Helpers answer with an errno or a small enumeration: 32 bits hold them.
-    if answer == 0 { Ok(()) } else { Err(Failed { helper, code: answer as i32 }) }
 }
 
 impl Packet for Skb {
@@ -162,13 +110,13 @@ impl Packet for Skb {
     fn at<T: Wire>(&self, offset: usize) -> Option<&T> {
         // SAFETY: `locate` has checked the bounds; `Wire` types have alignment 1 and are valid for any bytes. Whatever
         // moves the packet takes `&mut self`.
-        self.locate::<T>(offset).map(|start| unsafe { start.as_ref() })
+        locate::<T>(self.data(), self.data_end(), offset).map(|start| unsafe { start.as_ref() })
     }
 
     #[inline(always)]
     fn at_mut<T: Wire>(&mut self, offset: usize) -> Option<&mut T> {
         // SAFETY: as above, and the borrow is exclusive.
-        self.locate::<T>(offset).map(|mut start| unsafe { start.as_mut() })
+        locate::<T>(self.data(), self.data_end(), offset).map(|mut start| unsafe { start.as_mut() })
     }
 
     #[inline(always)]
@@ -192,7 +140,7 @@ impl Packet for Skb {
         let difference = (checksum::word(old) ^ 0xffff) + checksum::word(new);
         // SAFETY: a helper on the program's own context. It refuses where the device has summed nothing up
         // (not CHECKSUM_COMPLETE), which is no failure.
-        unsafe { bpf_csum_update(self.raw, difference) };
+        unsafe { bpf_csum_update(self.raw(), difference) };
     }
 
     #[inline(always)]
@@ -205,7 +153,7 @@ impl Packet for Skb {
         unsafe {
             if addresses != 0 {
                 bpf_l4_csum_replace(
-                    self.raw,
+                    self.raw(),
                     at as u32,
                     0,
                     u64::from(addresses),
@@ -213,7 +161,7 @@ impl Packet for Skb {
                 );
             }
             if ports != 0 {
-                bpf_l4_csum_replace(self.raw, at as u32, 0, u64::from(ports), flags);
+                bpf_l4_csum_replace(self.raw(), at as u32, 0, u64::from(ports), flags);
             }
         }
     }
@@ -221,7 +169,7 @@ impl Packet for Skb {
     #[inline(always)]
     fn addresses_changed(&mut self, difference: u32) {
         // SAFETY: a helper on the program's own context. It refuses where the device has summed nothing up.
-        unsafe { bpf_csum_update(self.raw, difference) };
+        unsafe { bpf_csum_update(self.raw(), difference) };
     }
 
     #[inline(always)]
@@ -236,7 +184,7 @@ impl Packet for Skb {
                 | BPF_F_ADJ_ROOM_NO_CSUM_RESET,
         ) | bpf_f_adj_room_encap_l2(ETH_LEN as u64);
         // SAFETY: a helper on the program's own context; packet pointers are taken anew after it.
-        let made = unsafe { bpf_skb_adjust_room(self.raw, room as i32, BPF_ADJ_ROOM_MAC, flags) };
+        let made = unsafe { bpf_skb_adjust_room(self.raw(), room as i32, BPF_ADJ_ROOM_MAC, flags) };
         if made != -EALREADY {
             return check(Helper::AdjustRoom, made);
         }
@@ -245,7 +193,7 @@ impl Packet for Skb {
         let flags = u64::from(BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET);
         // SAFETY: as above.
         check(Helper::AdjustRoom, unsafe {
-            bpf_skb_adjust_room(self.raw, room as i32, BPF_ADJ_ROOM_MAC, flags)
+            bpf_skb_adjust_room(self.raw(), room as i32, BPF_ADJ_ROOM_MAC, flags)
         })
     }
 
@@ -258,13 +206,27 @@ impl Packet for Skb {
         unsafe {
             check(
                 Helper::AdjustRoom,
-                bpf_skb_adjust_room(self.raw, -(room as i32), BPF_ADJ_ROOM_MAC, flags),
+                bpf_skb_adjust_room(self.raw(), -(room as i32), BPF_ADJ_ROOM_MAC, flags),
             )?;
             // One checksum fewer that a device may have verified: if it looked at the outer one only, the inner is still
             // to be checked by the pod. Refused where the device verified none.
-            bpf_csum_level(self.raw, u64::from(BPF_CSUM_LEVEL_DEC));
+            bpf_csum_level(self.raw(), u64::from(BPF_CSUM_LEVEL_DEC));
         }
         Ok(())
+    }
+
+    #[inline(always)]
+    fn claim(&mut self) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    fn handed(&self) -> Option<Action> {
+        let meta = field::<{ offset_of!(__sk_buff, data_meta) }, _>(self.raw());
+        // As long as ours it has to be: the verifier takes the packet's start for the metadata's end.
+        let handover = locate::<Handover>(meta, self.data(), 0)?;
+        // SAFETY: `locate` has checked the bounds, and the type is valid for any bytes.
+        unsafe { handover.as_ref() }.action()
     }
 
     #[inline(always)]
@@ -274,14 +236,14 @@ impl Packet for Skb {
             // Cut only what is longer: the kernel refuses for a packet that has been through a tunnel on this very kernel. It
             // makes a packet linear and drops GSO, too.
             if keep < self.len() {
-                check(Helper::ChangeTail, bpf_skb_change_tail(self.raw, keep as u32, 0))?;
+                check(Helper::ChangeTail, bpf_skb_change_tail(self.raw(), keep as u32, 0))?;
             } else {
                 self.linearize(self.len())?;
             }
             if room == 0 {
                 return Ok(());
             }
-            check(Helper::AdjustRoom, bpf_skb_adjust_room(self.raw, room as i32, BPF_ADJ_ROOM_MAC, 0))
+            check(Helper::AdjustRoom, bpf_skb_adjust_room(self.raw(), room as i32, BPF_ADJ_ROOM_MAC, 0))
         }
     }
 }

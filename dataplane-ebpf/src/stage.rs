@@ -5,16 +5,32 @@
 
 use core::ptr;
 
-use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use common::{
-    family::{Ip, V4, V6},
+    family::{Family, Ip, V4, V6},
     nat::{self, Side, Stage, Step},
+    tables::{Connections, Dataplane},
 };
 
-use crate::skb::Skb;
+use crate::{
+    on_hook::{Kind, OnHook},
+    skb::{Skb, Tc},
+    xdp::{Driver, Xdp},
+};
 
-/// Exports the stage for one family, and calls it.
-macro_rules! stage {
+/// Exports a part of the stage for one family and kind of program.
+macro_rules! export {
+    ($name:ident, $kind:ty, $raw:ty, $family:ty, |$packet:ident, $ip:ident $(, $number:ident)?| $step:expr) => {
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $name(raw: *mut $raw, ip: *mut Ip<$family> $(, $number: u32)?) -> u32 {
+            on::<$kind, _>(raw, ip, |$packet, $ip| $step)
+        }
+    };
+}
+
+/// Implements the stage for one family of TC packets.
+macro_rules! tc {
     ($family:ty, $translate:ident, $masquerade:ident, $inbound:ident, $undo:ident) => {
         impl Stage<$family> for Skb {
             #[inline(always)]
@@ -38,42 +54,64 @@ macro_rules! stage {
             }
         }
 
-        #[unsafe(no_mangle)]
-        #[inline(never)]
-        extern "C" fn $translate(skb: *mut __sk_buff, ip: *mut Ip<$family>, side: u32) -> u32 {
-            on(skb, ip, |skb, ip| nat::translate(skb, ip, Side::of(side)))
-        }
-
-        #[unsafe(no_mangle)]
-        #[inline(never)]
-        extern "C" fn $masquerade(skb: *mut __sk_buff, ip: *mut Ip<$family>) -> u32 {
-            on(skb, ip, |skb, ip| nat::masquerade(skb, ip))
-        }
-
-        #[unsafe(no_mangle)]
-        #[inline(never)]
-        extern "C" fn $inbound(skb: *mut __sk_buff, ip: *mut Ip<$family>) -> u32 {
-            on(skb, ip, |skb, ip| nat::inbound(skb, ip))
-        }
-
-        #[unsafe(no_mangle)]
-        #[inline(never)]
-        extern "C" fn $undo(skb: *mut __sk_buff, ip: *mut Ip<$family>) -> u32 {
-            on(skb, ip, |skb, ip| {
-                nat::undo(skb, ip);
-                Step::Untouched
-            })
-        }
+        export!($translate, Tc, __sk_buff, $family, |skb, ip, side| nat::translate(skb, ip, Side::of(side)));
+        export!($masquerade, Tc, __sk_buff, $family, |skb, ip| nat::masquerade(skb, ip));
+        export!($inbound, Tc, __sk_buff, $family, |skb, ip| nat::inbound(skb, ip));
+        export!($undo, Tc, __sk_buff, $family, |skb, ip| undone(skb, ip));
     };
 }
 
-stage!(V4, translate4, masquerade4, inbound4, undo4);
-stage!(V6, translate6, masquerade6, inbound6, undo6);
+/// Implements the stage for one family of XDP packets. What only leaves the node comes by no XDP hook, and needs no function of
+/// its own.
+macro_rules! xdp {
+    ($family:ty, $translate:ident, $undo:ident) => {
+        impl Stage<$family> for Xdp {
+            #[inline(always)]
+            fn translate(&mut self, ip: &mut Ip<$family>, side: Side) -> Step {
+                Step::of($translate(self.raw(), ptr::from_mut(ip), side as u32))
+            }
+
+            #[inline(always)]
+            fn masquerade(&mut self, ip: &mut Ip<$family>) -> Step {
+                nat::masquerade(self, ip)
+            }
+
+            #[inline(always)]
+            fn inbound(&mut self, ip: &mut Ip<$family>) -> Step {
+                nat::inbound(self, ip)
+            }
+
+            #[inline(always)]
+            fn undo(&mut self, ip: &mut Ip<$family>) {
+                $undo(self.raw(), ptr::from_mut(ip));
+            }
+        }
+
+        export!($translate, Driver, xdp_md, $family, |xdp, ip, side| nat::translate(xdp, ip, Side::of(side)));
+        export!($undo, Driver, xdp_md, $family, |xdp, ip| undone(xdp, ip));
+    };
+}
+
+tc!(V4, translate4, masquerade4, inbound4, undo4);
+tc!(V6, translate6, masquerade6, inbound6, undo6);
+xdp!(V4, xdp_translate4, xdp_undo4);
+xdp!(V6, xdp_translate6, xdp_undo6);
 
 /// What a stage does with a packet, as a number.
 #[inline(always)]
-fn on<T>(skb: *mut __sk_buff, ip: *mut T, stage: impl FnOnce(&mut Skb, &mut T) -> Step) -> u32 {
+fn on<K: Kind, T>(raw: *mut K::Raw, ip: *mut T, stage: impl FnOnce(&mut OnHook<K>, &mut T) -> Step) -> u32 {
     // SAFETY: given by the functions above, from a reference; the verifier has to see that it is not null.
     let Some(ip) = (unsafe { ip.as_mut() }) else { return Step::Untouched as u32 };
-    stage(&mut Skb::again(skb), ip) as u32
+    stage(&mut OnHook::again(raw), ip) as u32
+}
+
+/// [`nat::undo`], with an answer like the others'.
+#[inline(always)]
+fn undone<F, D>(packet: &mut D, ip: &mut Ip<F>) -> Step
+where
+    F: Family,
+    D: Dataplane + Connections<F>,
+{
+    nat::undo(packet, ip);
+    Step::Untouched
 }

@@ -17,22 +17,23 @@ use common::{
     maps::{
         Allowed, Budget, Endpoint, HelperError, Hop, Route, Source, Traffic, Vtep, connection::TICK_SHIFT,
     },
+    nat::Stage,
     node::Node,
-    packet::{Failed, Helper},
+    packet::{Failed, Helper, Packet},
     tables::{Account, Dataplane, Neighbour, NextHop, Tables, Underlay},
     verdict::Action,
     wire::{Mac, protocol},
 };
 
 use crate::{
-    action::{self, AF_INET, AF_INET6},
+    action::{AF_INET, AF_INET6},
     lpm,
     maps::{
         COUNTERS, HELPER_ERRORS, HOPS, ICMP_BUDGET, PEER_TRAFFIC, POD_TRAFFIC, PODS4, PODS6, ROUTES4,
         ROUTES6, SOURCES4, SOURCES6, VTEPS4, VTEPS6, node,
     },
+    on_hook::{Kind, OnHook},
     opaque::opaque,
-    skb::Skb,
     stack::zero,
 };
 
@@ -44,7 +45,7 @@ const NO_NEIGHBOUR: i32 = BPF_FIB_LKUP_RET_NO_NEIGH as i32;
 /// Implements the look-ups of one family over its maps.
 macro_rules! tables {
     ($family:ty, $key:ty, $pods:ident, $routes:ident, $vteps:ident, $sources:ident) => {
-        impl Tables<$family> for Skb {
+        impl<K: Kind> Tables<$family> for OnHook<K> {
             #[inline(always)]
             fn pod(&self, address: &<$family as Family>::Addr) -> Option<Endpoint> {
                 copied($pods.get_ptr(bytemuck::cast_ref::<_, $key>(address)))
@@ -87,7 +88,7 @@ fn copied<T: Copy>(element: Option<*const T>) -> Option<T> {
 
 /// Asks the kernel's routing.
 #[inline(always)]
-fn look_up<F: Family>(skb: &Skb, query: &Underlay<F>) -> Result<NextHop, Failed> {
+fn look_up<F: Family, K: Kind>(packet: &OnHook<K>, query: &Underlay<F>) -> Result<NextHop, Failed> {
     let mut fib = MaybeUninit::<bpf_fib_lookup>::uninit();
     // SAFETY: a struct of integers; zero stands for "not given" in each.
     let fib = unsafe { zero(&mut fib) };
@@ -107,7 +108,12 @@ fn look_up<F: Family>(skb: &Skb, query: &Underlay<F>) -> Result<NextHop, Failed>
     let answer = unsafe {
         ptr::from_mut(&mut fib.__bindgen_anon_3).cast::<F::Addr>().write_unaligned(query.source);
         ptr::from_mut(&mut fib.__bindgen_anon_4).cast::<F::Addr>().write_unaligned(query.destination);
-        helpers::bpf_fib_lookup(skb.raw().cast(), ptr::from_mut(fib), size_of::<bpf_fib_lookup>() as i32, 0)
+        helpers::bpf_fib_lookup(
+            packet.raw().cast(),
+            ptr::from_mut(fib),
+            size_of::<bpf_fib_lookup>() as i32,
+            0,
+        )
     } as i32;
     let neighbour = match answer {
         FOUND => Neighbour::Known { dst: mac(&fib.dmac), src: mac(&fib.smac) },
@@ -134,8 +140,11 @@ fn mac(bytes: &[u8; 6]) -> Mac {
     }
 }
 
-impl Dataplane for Skb {
-    type Done = i32;
+impl<K: Kind> Dataplane for OnHook<K>
+where
+    Self: Packet + Stage<V4> + Stage<V6>,
+{
+    type Done = K::Done;
 
     #[inline(always)]
     fn received(&self) -> usize {
@@ -143,8 +152,8 @@ impl Dataplane for Skb {
     }
 
     #[inline(always)]
-    fn act(&mut self, action: Action) -> i32 {
-        action::act(self, action)
+    fn act(&mut self, action: Action) -> K::Done {
+        K::act(self, action)
     }
 
     #[inline(always)]
@@ -155,7 +164,13 @@ impl Dataplane for Skb {
     #[inline(always)]
     fn count(&mut self, reason: Reason, bytes: usize) {
         #[cfg(feature = "trace")]
-        crate::trace::verdict(self.raw(), self.hook() as u32, reason as u32, bytes as u32);
+        crate::trace::verdict::<K>(
+            self.raw(),
+            self.ifindex(),
+            self.hook() as u32,
+            reason as u32,
+            bytes as u32,
+        );
         let Some(counters) = COUNTERS.get_ptr_mut(self.hook() as u32) else { return };
         let index = opaque(reason as usize);
         if index >= HookCounters::COUNT {

@@ -18,6 +18,11 @@ use crate::{
 /// Decides what becomes of a packet that an uplink receives.
 #[inline(always)]
 pub fn from_uplink<D: Dataplane>(packet: &mut D) -> D::Done {
+    if packet.node().has(feature::XDP)
+        && let Some(action) = packet.handed()
+    {
+        return act(packet, Reason::FromXdp, action);
+    }
     let arrival = match arrive(packet) {
         Ok(Some(arrival)) => arrival,
         Ok(None) => return act(packet, Reason::Foreign, Action::Continue),
@@ -108,6 +113,9 @@ where
     F: Family,
     D: Dataplane + Tables<F> + Stage<F>,
 {
+    if !packet.claim() {
+        return act(packet, Reason::ToTc, Action::Continue);
+    }
     if arrival.room != 0
         && let Err(refusal) = strip::<F, D>(packet, arrival.room)
     {

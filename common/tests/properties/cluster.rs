@@ -102,6 +102,7 @@ impl Facts {
             loopback6: loopback(true),
             ports_first: 61000,
             ports_last: 65535,
+            frame: 1514,
         };
         let mut routes = Vec::new();
         for v6 in [false, true] {

@@ -15,7 +15,7 @@ use common::{
 
 use crate::{
     maps::{CONNTRACK4, CONNTRACK6, STAGED4, STAGED6},
-    skb::Skb,
+    on_hook::{Kind, OnHook},
     stack::zero,
 };
 
@@ -32,7 +32,7 @@ const CURRENT_NETNS: u64 = u64::MAX;
 /// Implements the table of one family over its maps.
 macro_rules! connections {
     ($family:ty, $key:ty, $table:ident, $staged:ident, $socket_tuple:ident) => {
-        impl Connections<$family> for Skb {
+        impl<K: Kind> Connections<$family> for OnHook<K> {
             #[inline(always)]
             fn connection(
                 &self,
@@ -85,7 +85,7 @@ connections!(V4, [u8; 4], CONNTRACK4, STAGED4, has_socket4);
 connections!(V6, [u8; 16], CONNTRACK6, STAGED6, has_socket6);
 
 #[inline(always)]
-fn has_socket4(skb: &Skb, tuple: &Tuple<u32>) -> bool {
+fn has_socket4<K: Kind>(packet: &OnHook<K>, tuple: &Tuple<u32>) -> bool {
     let mut key = MaybeUninit::<bpf_sock_tuple>::uninit();
     // SAFETY: a union of structs of integers.
     let key = unsafe { zero(&mut key) };
@@ -98,11 +98,11 @@ fn has_socket4(skb: &Skb, tuple: &Tuple<u32>) -> bool {
         part.ipv4.dport = u16::from_ne_bytes(tuple.dst_port);
         size_of_val(&part.ipv4)
     };
-    look_up(skb, key, size, tuple.protocol)
+    look_up(packet, key, size, tuple.protocol)
 }
 
 #[inline(always)]
-fn has_socket6(skb: &Skb, tuple: &Tuple<[u64; 2]>) -> bool {
+fn has_socket6<K: Kind>(packet: &OnHook<K>, tuple: &Tuple<[u64; 2]>) -> bool {
     let mut key = MaybeUninit::<bpf_sock_tuple>::uninit();
     // SAFETY: a union of structs of integers.
     let key = unsafe { zero(&mut key) };
@@ -115,13 +115,13 @@ fn has_socket6(skb: &Skb, tuple: &Tuple<[u64; 2]>) -> bool {
         part.ipv6.dport = u16::from_ne_bytes(tuple.dst_port);
         size_of_val(&part.ipv6)
     };
-    look_up(skb, key, size, tuple.protocol)
+    look_up(packet, key, size, tuple.protocol)
 }
 
 /// Whether the kernel has a socket for a packet with that tuple; only TCP and UDP have any.
 #[inline(always)]
-fn look_up(skb: &Skb, key: &mut bpf_sock_tuple, size: usize, upper: u8) -> bool {
-    let context = skb.raw().cast();
+fn look_up<K: Kind>(packet: &OnHook<K>, key: &mut bpf_sock_tuple, size: usize, upper: u8) -> bool {
+    let context = packet.raw().cast();
     // SAFETY: helpers on the program's own context; the tuple is of the size that is said, and a socket that is found is
     // given back.
     unsafe {

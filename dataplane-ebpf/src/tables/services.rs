@@ -15,13 +15,13 @@ use super::copied;
 use crate::{
     lpm,
     maps::{AFFINITY, BACKENDS, FRAGMENTS, FRONTENDS, INTEREST, MAGLEV, SERVICES, SOURCE_RANGES},
-    skb::Skb,
+    on_hook::{Kind, OnHook},
 };
 
 /// `BPF_ANY` of linux/bpf.h: make an element, or replace it.
 const ANY: u64 = 0;
 
-impl Services for Skb {
+impl<K: Kind> Services for OnHook<K> {
     #[inline(always)]
     fn interesting(&self, bit: Bit) -> bool {
         INTEREST.get(bit.word).is_some_and(|word| shared(word) & bit.mask != 0)

@@ -224,7 +224,8 @@ impl Reconciler {
         devices: &Devices,
         remembered: &RememberedSlots,
     ) -> anyhow::Result<()> {
-        let node = facts::node(desired, &devices.gateway);
+        let node =
+            facts::node(desired, &devices.gateway, self.uplink_mtus.values().copied().max().unwrap_or(0));
         if self.programs.as_ref().is_some_and(|programs| programs.are_for(&node, &desired.capacities)) {
             return Ok(());
         }

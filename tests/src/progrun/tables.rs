@@ -96,6 +96,7 @@ fn node(devices: &Devices, features: u32) -> Node {
         loopback6: padded(Family::V6.pod(0, 0)),
         ports_first: 61000,
         ports_last: 65535,
+        frame: 1514,
     }
 }
 

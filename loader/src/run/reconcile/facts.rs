@@ -2,12 +2,15 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use common::node::{Node, feature};
+use common::{
+    node::{Node, feature},
+    wire::ETH_LEN,
+};
 
 use crate::{desired::Desired, netlink::Link};
 
-/// The facts of the node `desired`, whose gateway device is `gateway`.
-pub(super) fn node(desired: &Desired, gateway: &Link) -> Node {
+/// The facts of the node `desired`, whose gateway device is `gateway` and whose uplinks have an MTU of `mtu` at most.
+pub(super) fn node(desired: &Desired, gateway: &Link, mtu: u32) -> Node {
     let [_, vni @ ..] = desired.overlay.vni.to_be_bytes();
     let octets4 = |address: Option<Ipv4Addr>| address.map_or([0; 4], |address| address.octets());
     let octets6 = |address: Option<Ipv6Addr>| address.map_or([0; 16], |address| address.octets());
@@ -26,6 +29,7 @@ pub(super) fn node(desired: &Desired, gateway: &Link) -> Node {
         loopback6: octets6(desired.node.loopback6),
         ports_first: *desired.masquerade.ports.start(),
         ports_last: *desired.masquerade.ports.end(),
+        frame: mtu.saturating_add(ETH_LEN as u32),
     }
 }
 
