@@ -88,6 +88,18 @@ mod any_bytes {
         }
     }
 
+    proptest! {
+        #![proptest_config(cases(2000))]
+
+        /// NP-11: what can't be handed on is dropped or left as it is.
+        #[test]
+        fn without_metadata_nothing_is_taken_up(packet in sent(), tunnelled in any::<bool>(), serving in any::<bool>()) {
+            let here = Here { unclaimable: true, serving, ..Here::default() };
+            let bytes = if tunnelled { packet.in_tunnel() } else { packet.frame() };
+            decide(Hook::UplinkXdp, &here, &bytes)?;
+        }
+    }
+
     #[test]
     fn the_generator_reaches_every_path() {
         use std::collections::HashSet;

@@ -17,7 +17,7 @@ use crate::cluster::{Here, memory};
 pub fn decide(hook: Hook, here: &Here, bytes: &[u8]) -> Result<(Memory, Action), TestCaseError> {
     let ifindex = match hook {
         Hook::FromPod | Hook::ToPod => 100 * u32::from(here.node) + 10,
-        Hook::FromUplink => 5,
+        Hook::FromUplink | Hook::UplinkXdp => 5,
         Hook::FromHost => 7,
     };
     let mut memory = memory(here, ifindex, bytes);
@@ -26,6 +26,7 @@ pub fn decide(hook: Hook, here: &Here, bytes: &[u8]) -> Result<(Memory, Action),
         Hook::ToPod => hooks::to_pod(&mut memory),
         Hook::FromUplink => hooks::from_uplink(&mut memory),
         Hook::FromHost => hooks::from_host(&mut memory),
+        Hook::UplinkXdp => hooks::uplink_xdp(&mut memory),
     };
     hold(hook, &memory, action, bytes)?;
     Ok((memory, action))
@@ -51,9 +52,16 @@ fn hold(hook: Hook, memory: &Memory, action: Action, bytes: &[u8]) -> Result<(),
         ),
         _ => prop_assert!(action != Action::Drop && !told, "{} as {}: {:?}", name, reason.name(), action),
     }
-    if reason == Reason::Foreign {
+    if matches!(reason, Reason::Foreign | Reason::ToTc) {
         prop_assert_eq!(action, Action::Continue);
-        prop_assert_eq!(&memory.bytes, bytes, "{} changed a foreign packet", name);
+        prop_assert_eq!(&memory.bytes, bytes, "{} changed a packet that it leaves alone", name);
+    }
+    if !memory.claimable {
+        prop_assert!(
+            matches!(action, Action::Continue | Action::Drop),
+            "{} took what it can't hand on",
+            name
+        );
     }
     if action == Action::Drop {
         // One who is dropped is never accounted as delivered.

@@ -39,6 +39,7 @@ fn decide(hook: Hook, memory: &mut Memory) -> Action {
         Hook::ToPod => hooks::to_pod(memory),
         Hook::FromUplink => hooks::from_uplink(memory),
         Hook::FromHost => hooks::from_host(memory),
+        Hook::UplinkXdp => hooks::uplink_xdp(memory),
     }
 }
 

@@ -7,27 +7,30 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use aya::{
     Ebpf, EbpfLoader, Pod,
     maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues, lpm_trie::Key},
-    programs::{SchedClassifier, TestRun as _, TestRunOptions},
+    programs::{Program, ProgramError, SchedClassifier, TestRun as _, TestRunOptions, Xdp},
     util::nr_cpus,
 };
 use common::{
     counters::{Hook, HookCounters, Reason},
+    handover::{self, Handover},
     maps::{
         Backend, Budget, Connection, Frontend, FrontendKey, HelperError, Hop, Service, Source, Traffic,
         Tuple, name,
     },
-    memory::ServiceTables,
+    memory::{Memory, ServiceTables},
     node,
+    packet::Packet as _,
+    verdict::Action,
 };
 
 use super::{
     kept,
     rig::Input,
-    seen::{Amount, SHOT, Seen, failure_key},
+    seen::{Amount, REDIRECT, SHOT, Seen, UNSPEC, failure_key},
     tables::Tables,
 };
 
@@ -44,6 +47,13 @@ const IFINDEX: usize = 40;
 const GSO_SEGS: usize = 164;
 const GSO_SIZE: usize = 176;
 const CONTEXT: usize = 192;
+
+/// Verdicts of `enum xdp_action` of linux/bpf.h.
+mod xdp_action {
+    pub const DROP: u32 = 1;
+    pub const PASS: u32 = 2;
+    pub const TX: u32 = 3;
+}
 
 /// The object file: `podlane.o` or, for the trace build, `podlane-trace.o`.
 ///
@@ -68,6 +78,40 @@ pub fn runs(frame: &[u8]) -> bool {
     frame.len() >= needed
 }
 
+/// What a run has come to.
+struct Ran {
+    /// As TC would say it.
+    verdict: i32,
+    /// The packet.
+    bytes: Vec<u8>,
+    /// What XDP left for TC to carry out.
+    handed: Option<Action>,
+}
+
+/// What kinds of programs have in common.
+trait Loadable {
+    fn is_loaded(&self) -> bool;
+    fn load(&mut self) -> Result<(), ProgramError>;
+}
+
+macro_rules! loadable {
+    ($($kind:ty),+) => {
+        $(
+            impl Loadable for $kind {
+                fn is_loaded(&self) -> bool {
+                    self.fd().is_ok()
+                }
+
+                fn load(&mut self) -> Result<(), ProgramError> {
+                    Self::load(self)
+                }
+            }
+        )+
+    };
+}
+
+loadable!(SchedClassifier, Xdp);
+
 /// Programs and maps.
 pub struct Loaded {
     ebpf: Ebpf,
@@ -91,9 +135,6 @@ impl Loaded {
             .with_context(|| format!("load {}", object.display()))?;
         fill(&mut ebpf, tables)?;
         fill_services(&mut ebpf, &tables.services)?;
-        for hook in Hook::ALL {
-            classifier(&mut ebpf, hook)?.load().with_context(|| format!("load program {}", hook.name()))?;
-        }
         Ok(Self { ebpf })
     }
 
@@ -106,6 +147,22 @@ impl Loaded {
     pub fn run(&mut self, input: &Input<'_>) -> Result<Seen> {
         self.prepare(input)?;
         let before = self.totals(input.hook)?;
+        let run = match input.hook {
+            Hook::UplinkXdp => self.run_xdp(input),
+            _ => self.run_tc(input),
+        };
+        let ran = run.with_context(|| format!("run {} on {} bytes", input.hook.name(), input.bytes.len()))?;
+        let mut seen = self.totals(input.hook)?.since(&before);
+        seen.connections = self.connections()?;
+        seen.verdict = ran.verdict;
+        seen.handed = ran.handed;
+        if seen.verdict != SHOT {
+            seen.bytes = ran.bytes;
+        }
+        Ok(seen)
+    }
+
+    fn run_tc(&mut self, input: &Input<'_>) -> Result<Ran> {
         let mut context = [0; CONTEXT];
         let mut field = |at: usize, value: u32| context[at..at + 4].copy_from_slice(&value.to_ne_bytes());
         field(IFINDEX, input.ifindex);
@@ -113,25 +170,70 @@ impl Loaded {
             field(GSO_SIZE, input.gso_size);
             field(GSO_SEGS, 2);
         }
-        let mut out = vec![0; ROOM];
+        let mut bytes = vec![0; ROOM];
         let options = TestRunOptions {
             data_in: Some(input.bytes),
-            data_out: Some(&mut out),
+            data_out: Some(&mut bytes),
             ctx_in: Some(&context),
             ..TestRunOptions::new()
         };
-        let result = classifier(&mut self.ebpf, input.hook)?
-            .test_run(options)
-            .with_context(|| format!("run {} on {} bytes", input.hook.name(), input.bytes.len()))?;
-        out.truncate(usize::try_from(result.data_size_out)?);
-        let verdict = result.return_value.cast_signed();
-        let mut seen = self.totals(input.hook)?.since(&before);
-        seen.connections = self.connections()?;
-        seen.verdict = verdict;
-        if verdict != SHOT {
-            seen.bytes = out;
+        let program = self.loaded::<SchedClassifier>(input.hook)?;
+        let result = program.test_run(options)?;
+        bytes.truncate(usize::try_from(result.data_size_out)?);
+        Ok(Ran { verdict: result.return_value.cast_signed(), bytes, handed: None })
+    }
+
+    /// Runs a packet at XDP. The verdict is TC's for the same action, as far as there is one.
+    fn run_xdp(&mut self, input: &Input<'_>) -> Result<Ran> {
+        let end = u32::try_from(input.bytes.len())?;
+        // `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+        let mut given = Vec::new();
+        for field in [0, end, 0, input.ifindex, 0, 0] {
+            given.extend(field.to_ne_bytes());
         }
-        Ok(seen)
+        let mut left = vec![0; given.len()];
+        let mut bytes = vec![0; ROOM];
+        let options = TestRunOptions {
+            data_in: Some(input.bytes),
+            data_out: Some(&mut bytes),
+            ctx_in: Some(&given),
+            ctx_out: Some(&mut left),
+            ..TestRunOptions::new()
+        };
+        let program = self.loaded::<Xdp>(input.hook)?;
+        let result = program.test_run(options)?;
+        bytes.truncate(usize::try_from(result.data_size_out)?);
+        // The metadata comes first.
+        let start = left.first_chunk().map_or(0, |start| u32::from_ne_bytes(*start));
+        let packet = bytes.split_off(usize::try_from(start)?);
+        let handed = match bytes.len() {
+            0 => None,
+            handover::LEN => Memory::packet(&bytes).at::<Handover>(0).and_then(Handover::action),
+            length => bail!("{length} bytes of metadata"),
+        };
+        let verdict = match (result.return_value, handed) {
+            (xdp_action::DROP, _) => SHOT,
+            (xdp_action::TX, _) | (xdp_action::PASS, Some(_)) => REDIRECT,
+            (xdp_action::PASS, None) => UNSPEC,
+            (other, _) => bail!("XDP returned {other}"),
+        };
+        Ok(Ran { verdict, bytes: packet, handed })
+    }
+
+    /// The program of a hook, which is loaded when it is run for the first time.
+    fn loaded<'a, P>(&'a mut self, hook: Hook) -> Result<&'a mut P>
+    where
+        P: Loadable,
+        &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+    {
+        let name = hook.name();
+        let program =
+            self.ebpf.program_mut(name).with_context(|| format!("no program {name} in the object"))?;
+        let program: &mut P = program.try_into().with_context(|| format!("program {name}"))?;
+        if !program.is_loaded() {
+            program.load().with_context(|| format!("load program {name}"))?;
+        }
+        Ok(program)
     }
 
     /// Sets what a run depends on besides its packet: the allowance of ICMP errors, of which none is earned in any time that
@@ -238,12 +340,6 @@ fn subtract(amount: &mut Amount, before: Option<&Amount>) {
         amount.0 -= before.0;
         amount.1 -= before.1;
     }
-}
-
-fn classifier(ebpf: &mut Ebpf, hook: Hook) -> Result<&mut SchedClassifier> {
-    let name = hook.name();
-    let program = ebpf.program_mut(name).with_context(|| format!("no program {name} in the object"))?;
-    program.try_into().with_context(|| format!("program {name}"))
 }
 
 fn map<'a, M>(ebpf: &'a Ebpf, name: &str) -> Result<M>

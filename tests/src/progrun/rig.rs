@@ -93,18 +93,29 @@ pub struct Rig {
     tables: Tables,
     hops: Hops,
     kept: Kept,
+    arrivals: Arrivals,
+    arrived: bool,
+}
+
+/// Where packets of the underlay are decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Arrivals {
+    /// At TC.
+    Tc,
+    /// At XDP, and what that leaves alone at TC.
+    Xdp,
 }
 
 /// Makes a node with every kind of peer, direct ones too, and runs a body in its namespace.
-pub fn on_node(label: &str, body: impl FnOnce(&mut Rig) -> Result<()> + Send) -> Result<()> {
+pub fn on_node(label: &str, body: impl Fn(&mut Rig) -> Result<()> + Sync) -> Result<()> {
     on_node_with(label, "podlane.o", feature::DIRECT, body)
 }
 
 /// The same with services, which are given what the node's pods turn out to be, and with masquerade.
 pub fn on_node_serving(
     label: &str,
-    services: impl FnOnce([Pod; 2]) -> Vec<Exposure> + Send,
-    body: impl FnOnce(&mut Rig) -> Result<()> + Send,
+    services: impl Fn([Pod; 2]) -> Vec<Exposure> + Sync,
+    body: impl Fn(&mut Rig) -> Result<()> + Sync,
 ) -> Result<()> {
     let features = feature::DIRECT | feature::SERVICES | feature::MASQUERADE | feature::SERVICE_ECHO;
     on(label, "podlane.o", features, services, body)
@@ -115,7 +126,7 @@ pub fn on_node_with(
     label: &str,
     file: &str,
     features: u32,
-    body: impl FnOnce(&mut Rig) -> Result<()> + Send,
+    body: impl Fn(&mut Rig) -> Result<()> + Sync,
 ) -> Result<()> {
     on(label, file, features, |_| Vec::new(), body)
 }
@@ -124,9 +135,26 @@ fn on(
     label: &str,
     file: &str,
     features: u32,
-    services: impl FnOnce([Pod; 2]) -> Vec<Exposure> + Send,
-    body: impl FnOnce(&mut Rig) -> Result<()> + Send,
+    services: impl Fn([Pod; 2]) -> Vec<Exposure> + Sync,
+    body: impl Fn(&mut Rig) -> Result<()> + Sync,
 ) -> Result<()> {
+    let arrived = once(label, file, features, Arrivals::Tc, &services, &body)?;
+    if arrived {
+        // NP-11: whatever comes by the uplink is decided at XDP as at TC.
+        once(label, file, features | feature::XDP, Arrivals::Xdp, &services, &body).context("at XDP")?;
+    }
+    Ok(())
+}
+
+/// Runs a body on a node of its own; whether anything came by the uplink.
+fn once(
+    label: &str,
+    file: &str,
+    features: u32,
+    arrivals: Arrivals,
+    services: &(impl Fn([Pod; 2]) -> Vec<Exposure> + Sync),
+    body: &(impl Fn(&mut Rig) -> Result<()> + Sync),
+) -> Result<bool> {
     let netns = Netns::new(label)?;
     let devices = devices::make(&netns)?;
     let hops = devices::hops(&netns)?;
@@ -134,7 +162,10 @@ fn on(
     netns.enter(|| {
         let tables = Tables::new(&devices, features, &services(devices.pods))?;
         let loaded = Loaded::new(&object(file)?, &tables)?;
-        body(&mut Rig { loaded, devices, tables, hops, kept: Kept::default() })
+        let kept = Kept::default();
+        let mut rig = Rig { loaded, devices, tables, hops, kept, arrivals, arrived: false };
+        body(&mut rig)?;
+        Ok(rig.arrived)
     })
 }
 
@@ -184,8 +215,25 @@ impl Rig {
 
     /// Runs a packet in the kernel and in memory, and compares all that is to be seen.
     pub fn run(&mut self, input: &Input<'_>) -> Result<Outcome> {
+        if input.hook != Hook::FromUplink {
+            return self.compare(input);
+        }
+        self.arrived = true;
+        // A GSO packet is nothing that a driver has.
+        if self.arrivals == Arrivals::Tc || input.gso_size != 0 {
+            return self.compare(input);
+        }
+        let outcome = self.compare(&Input { hook: Hook::UplinkXdp, ..*input })?;
+        if outcome.reason != Reason::ToTc {
+            return Ok(outcome);
+        }
+        ensure!(outcome.seen.bytes == input.bytes, "a packet that is left to TC was changed");
+        self.compare(input)
+    }
+
+    fn compare(&mut self, input: &Input<'_>) -> Result<Outcome> {
         let (memory, action) = model::run(&self.tables, &self.hops, &self.kept, input);
-        let expected = Seen::of(&memory, action);
+        let expected = Seen::of(input.hook, &memory, action);
         let seen = self.loaded.run(input)?;
         ensure!(
             seen == expected,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::kept;
 use common::{
-    counters::{Outcome, Reason},
+    counters::{Hook, Outcome, Reason},
     memory::Memory,
     verdict::Action,
 };
@@ -24,6 +24,8 @@ pub type Amount = (u64, u64);
 pub struct Seen {
     /// What the program returned.
     pub verdict: i32,
+    /// What XDP has left for TC to carry out.
+    pub handed: Option<Action>,
     /// The packet afterwards, unless it was dropped.
     pub bytes: Vec<u8>,
     /// What was counted at the hook, by reason.
@@ -39,7 +41,7 @@ pub struct Seen {
 impl Seen {
     /// What the model shows.
     #[must_use]
-    pub fn of(memory: &Memory, action: Action) -> Self {
+    pub fn of(hook: Hook, memory: &Memory, action: Action) -> Self {
         let mut seen = Self {
             verdict: match action {
                 Action::Continue => UNSPEC,
@@ -53,6 +55,10 @@ impl Seen {
             },
             ..Self::default()
         };
+        let back = action == Action::Device { ifindex: memory.ifindex };
+        if hook == Hook::UplinkXdp && seen.verdict == REDIRECT && !back {
+            seen.handed = Some(action);
+        }
         if seen.verdict != SHOT {
             seen.bytes.clone_from(&memory.bytes);
         }
