@@ -185,7 +185,7 @@ impl Packet for Memory {
         self.claimable
     }
 
-    fn handed(&self) -> Option<Action> {
+    fn handed(&mut self) -> Option<Action> {
         self.handed
     }
 

@@ -53,8 +53,9 @@ pub trait Packet {
     /// see to that, where it has to be left as it is.
     fn claim(&mut self) -> bool;
 
-    /// What a hook before this one has decided and left to this one to carry out.
-    fn handed(&self) -> Option<Action>;
+    /// What a hook before this one has decided and left to this one to carry out. What the device has said of checksums
+    /// is about the packet as it was, and forgotten.
+    fn handed(&mut self) -> Option<Action>;
 
     /// Cuts the packet to `keep` bytes, then makes `room` bytes behind the Ethernet header.
     fn quote(&mut self, keep: usize, room: usize) -> Result<(), Failed>;

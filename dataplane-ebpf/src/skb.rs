@@ -221,12 +221,15 @@ impl Packet for Skb {
     }
 
     #[inline(always)]
-    fn handed(&self) -> Option<Action> {
+    fn handed(&mut self) -> Option<Action> {
         let meta = field::<{ offset_of!(__sk_buff, data_meta) }, _>(self.raw());
         // As long as ours it has to be: the verifier takes the packet's start for the metadata's end.
         let handover = locate::<Handover>(meta, self.data(), 0)?;
         // SAFETY: `locate` has checked the bounds, and the type is valid for any bytes.
-        unsafe { handover.as_ref() }.action()
+        let action = unsafe { handover.as_ref() }.action()?;
+        // SAFETY: a helper on the program's own context. Refused where the device verified none.
+        unsafe { bpf_csum_level(self.raw(), u64::from(BPF_CSUM_LEVEL_DEC)) };
+        Some(action)
     }
 
     #[inline(always)]

@@ -191,7 +191,7 @@ impl Packet for Xdp {
     }
 
     #[inline(always)]
-    fn handed(&self) -> Option<Action> {
+    fn handed(&mut self) -> Option<Action> {
         None
     }
 
