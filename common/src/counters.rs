@@ -23,6 +23,9 @@ impl Hook {
     pub const ALL: [Self; 5] =
         [Self::FromPod, Self::ToPod, Self::FromUplink, Self::FromHost, Self::UplinkXdp];
 
+    /// The hooks that are TC's.
+    pub const TC: [Self; 4] = [Self::FromPod, Self::ToPod, Self::FromUplink, Self::FromHost];
+
     /// Name of the program, as `bpftool prog` and `loader counters` show it.
     #[must_use]
     pub const fn name(self) -> &'static str {

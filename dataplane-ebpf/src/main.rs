@@ -36,28 +36,28 @@ use crate::{skb::Skb, xdp::Xdp};
 /// TC ingress of a pod's host-side veth.
 #[classifier]
 fn from_pod(context: TcContext) -> i32 {
-    let Some(mut skb) = Skb::of(context, Hook::FromPod) else { return TC_ACT_SHOT };
+    let Some(mut skb) = Skb::of(context.skb, Hook::FromPod) else { return TC_ACT_SHOT };
     hooks::from_pod(&mut skb)
 }
 
 /// TC egress of a pod's host-side veth.
 #[classifier]
 fn to_pod(context: TcContext) -> i32 {
-    let Some(mut skb) = Skb::of(context, Hook::ToPod) else { return TC_ACT_SHOT };
+    let Some(mut skb) = Skb::of(context.skb, Hook::ToPod) else { return TC_ACT_SHOT };
     hooks::to_pod(&mut skb)
 }
 
 /// TC ingress of an uplink.
 #[classifier]
 fn from_uplink(context: TcContext) -> i32 {
-    let Some(mut skb) = Skb::of(context, Hook::FromUplink) else { return TC_ACT_SHOT };
+    let Some(mut skb) = Skb::of(context.skb, Hook::FromUplink) else { return TC_ACT_SHOT };
     hooks::from_uplink(&mut skb)
 }
 
 /// TC egress of the gateway device.
 #[classifier]
 fn from_host(context: TcContext) -> i32 {
-    let Some(mut skb) = Skb::of(context, Hook::FromHost) else { return TC_ACT_SHOT };
+    let Some(mut skb) = Skb::of(context.skb, Hook::FromHost) else { return TC_ACT_SHOT };
     hooks::from_host(&mut skb)
 }
 

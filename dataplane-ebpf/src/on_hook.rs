@@ -12,7 +12,7 @@ pub trait Kind: Sized {
     type Done: Copy;
 
     /// Carries out an action; the answer is the program's return value.
-    fn act(packet: &OnHook<Self>, action: Action) -> Self::Done;
+    fn act(packet: &mut OnHook<Self>, action: Action) -> Self::Done;
 
     /// The context as log messages want it.
     #[cfg(feature = "trace")]

@@ -16,7 +16,7 @@ use aya_ebpf::{
         bpf_csum_level, bpf_csum_update, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail,
         bpf_skb_pull_data,
     },
-    programs::TcContext,
+    programs::sk_buff::SkBuff,
 };
 use common::{
     checksum,
@@ -49,22 +49,22 @@ impl Kind for Tc {
     type Done = i32;
 
     #[inline(always)]
-    fn act(packet: &Skb, action: Action) -> i32 {
+    fn act(packet: &mut Skb, action: Action) -> i32 {
         action::act(packet, action)
     }
 
     #[cfg(feature = "trace")]
     #[inline(always)]
     fn logged(raw: *mut __sk_buff) -> impl EbpfContext {
-        TcContext::new(raw)
+        aya_ebpf::programs::TcContext::new(raw)
     }
 }
 
 impl Skb {
     /// The packet of that context, at that hook. `None`, counted as a drop, if its headers can't be had in one piece.
     #[inline(always)]
-    pub fn of(context: TcContext, hook: Hook) -> Option<Self> {
-        let mut skb = Self::new(context.skb.skb, hook);
+    pub fn of(SkBuff { skb: raw }: SkBuff, hook: Hook) -> Option<Self> {
+        let mut skb = Self::new(raw, hook);
         skb.received = skb.len();
         match skb.linearize(linear::needed(&skb, hook == Hook::FromUplink)) {
             Ok(()) => Some(skb),

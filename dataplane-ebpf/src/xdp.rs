@@ -36,7 +36,7 @@ impl Kind for Driver {
     type Done = u32;
 
     #[inline(always)]
-    fn act(packet: &Xdp, action: Action) -> u32 {
+    fn act(packet: &mut Xdp, action: Action) -> u32 {
         match action {
             Action::Continue => xdp_action::XDP_PASS,
             Action::Drop => xdp_action::XDP_DROP,
@@ -56,8 +56,8 @@ impl Kind for Driver {
 impl Xdp {
     /// The packet of that context, at that hook. `None`, counted as left to TC, if its headers don't lie in one piece.
     #[inline(always)]
-    pub fn of(context: XdpContext, hook: Hook) -> Option<Self> {
-        let mut xdp = Self::new(context.ctx, hook);
+    pub fn of(XdpContext { ctx: raw }: XdpContext, hook: Hook) -> Option<Self> {
+        let mut xdp = Self::new(raw, hook);
         xdp.received = xdp.len();
         if xdp.data() + linear::needed(&xdp, true) <= xdp.data_end() {
             return Some(xdp);
@@ -80,7 +80,7 @@ impl Xdp {
 
     /// Our part of the metadata, if the packet has been claimed.
     #[inline(always)]
-    fn handover(&self) -> Option<&mut Handover> {
+    fn handover(&mut self) -> Option<&mut Handover> {
         let meta = field::<{ offset_of!(xdp_md, data_meta) }, _>(self.raw());
         // SAFETY: `locate` has checked the bounds, the type is valid for any bytes, and nobody else has the metadata.
         locate::<Handover>(meta, self.data(), 0).map(|mut handover| unsafe { handover.as_mut() })
@@ -88,7 +88,7 @@ impl Xdp {
 
     /// Leaves an action to TC.
     #[inline(always)]
-    fn hand_over(&self, action: Action) -> u32 {
+    fn hand_over(&mut self, action: Action) -> u32 {
         let Some(handover) = self.handover() else { return xdp_action::XDP_ABORTED };
         *handover = Handover::of(action);
         xdp_action::XDP_PASS

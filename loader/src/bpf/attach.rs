@@ -98,7 +98,7 @@ fn invalid(error: LinkError) -> ProgramError {
 
 fn direction(hook: Hook) -> TcAttachType {
     match hook {
-        Hook::FromPod | Hook::FromUplink => TcAttachType::Ingress,
+        Hook::FromPod | Hook::FromUplink | Hook::UplinkXdp => TcAttachType::Ingress,
         Hook::ToPod | Hook::FromHost => TcAttachType::Egress,
     }
 }

@@ -83,7 +83,7 @@ pub fn load(request: Request<'_>) -> Result<Programs, BpfError> {
         }
     }
     let mut ebpf = loader.load(object).map_err(BpfError::Load)?;
-    for hook in Hook::ALL {
+    for hook in Hook::TC {
         classifier(&mut ebpf, hook.name())?.load().map_err(|error| rejected(hook.name(), error, paths))?;
     }
     let trace = trace_log(&mut ebpf)?;
@@ -140,7 +140,7 @@ impl Programs {
         if self.committed {
             return Ok(());
         }
-        for hook in Hook::ALL {
+        for hook in Hook::TC {
             let pin = self.paths.program(hook.name());
             let next = pins::next(&pin);
             pins::remove(&next)?;

@@ -2,12 +2,12 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use common::{
-    node::{Node, feature},
-    wire::ETH_LEN,
-};
+use common::node::{Node, feature};
 
 use crate::{desired::Desired, netlink::Link};
+
+/// Length of an Ethernet header, which an MTU does not count.
+const ETHERNET: u32 = 14;
 
 /// The facts of the node `desired`, whose gateway device is `gateway` and whose uplinks have an MTU of `mtu` at most.
 pub(super) fn node(desired: &Desired, gateway: &Link, mtu: u32) -> Node {
@@ -29,7 +29,7 @@ pub(super) fn node(desired: &Desired, gateway: &Link, mtu: u32) -> Node {
         loopback6: octets6(desired.node.loopback6),
         ports_first: *desired.masquerade.ports.start(),
         ports_last: *desired.masquerade.ports.end(),
-        frame: mtu.saturating_add(ETH_LEN as u32),
+        frame: mtu.saturating_add(ETHERNET),
     }
 }
 
