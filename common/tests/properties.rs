@@ -18,13 +18,13 @@ fn cases(cases: u32) -> proptest::test_runner::Config {
 mod any_bytes {
     //! Bytes that nobody has made a packet of, and packets that somebody has broken.
 
-    use common::counters::Hook;
+    use common::{counters::Hook, verdict::Action};
     use proptest::{prelude::*, sample::Index};
 
     use crate::{
         cases,
         cluster::Here,
-        invariants::decide,
+        invariants::{decide, decide_with},
         sent::{Sent, sent},
     };
 
@@ -94,9 +94,10 @@ mod any_bytes {
         /// NP-11: what can't be handed on is dropped or left as it is.
         #[test]
         fn without_metadata_nothing_is_taken_up(packet in sent(), tunnelled in any::<bool>(), serving in any::<bool>()) {
-            let here = Here { unclaimable: true, serving, ..Here::default() };
+            let here = Here { serving, ..Here::default() };
             let bytes = if tunnelled { packet.in_tunnel() } else { packet.frame() };
-            decide(Hook::UplinkXdp, &here, &bytes)?;
+            let (_, action) = decide_with(Hook::UplinkXdp, &here, &bytes, |memory| memory.claimable = false)?;
+            prop_assert!(matches!(action, Action::Continue | Action::Drop), "{:?}", action);
         }
     }
 

@@ -31,24 +31,13 @@ pub struct Here {
     pub gso_size: u32,
     /// ICMP errors that may be sent.
     pub tokens: u64,
-    /// Whether a hook that needs metadata has none.
-    pub unclaimable: bool,
     /// Whether the node has services, and masquerades its pods.
     pub serving: bool,
 }
 
 impl Default for Here {
     fn default() -> Self {
-        Self {
-            node: 0,
-            over_v6: false,
-            vlan: false,
-            refuses: None,
-            gso_size: 0,
-            tokens: 1,
-            unclaimable: false,
-            serving: false,
-        }
+        Self { node: 0, over_v6: false, vlan: false, refuses: None, gso_size: 0, tokens: 1, serving: false }
     }
 }
 
@@ -157,7 +146,6 @@ pub fn memory(here: &Here, ifindex: u32, bytes: &[u8]) -> Memory {
     memory.vlan = here.vlan;
     memory.gso_size = here.gso_size;
     memory.refuses = here.refuses;
-    memory.claimable = !here.unclaimable;
     memory.budget = Budget { updated_ns: 0, tokens: here.tokens };
     let neighbour =
         Neighbour::Known { dst: Mac::load(&[2, 0, 0, 0, 0, 1]), src: Mac::load(&[2, 0, 0, 0, 0, 2]) };
