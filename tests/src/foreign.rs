@@ -7,13 +7,15 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use aya::programs::{SchedClassifier, TcAttachType, loaded_programs};
+use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType, loaded_programs};
 
 use crate::netns::Netns;
 
 const BPF_PROG_LOAD: i64 = 5;
+const BPF_PROG_TEST_RUN: i64 = 10;
 const BPF_LINK_CREATE: i64 = 28;
 const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
+const BPF_PROG_TYPE_XDP: u32 = 6;
 const BPF_TCX_INGRESS: u32 = 46;
 const BPF_TCX_EGRESS: u32 = 47;
 
@@ -59,6 +61,19 @@ struct LinkAttributes {
     expected_revision: u64,
 }
 
+/// The fields of `union bpf_attr` that running a program takes.
+#[repr(C)]
+struct RunAttributes {
+    program: u32,
+    returned: u32,
+    size_in: u32,
+    size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+}
+
 /// Which way packets go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
@@ -78,7 +93,7 @@ pub struct Foreign {
 impl Foreign {
     /// Attaches the program behind those that are there.
     pub fn attach(netns: &Netns, device: &str, direction: Direction) -> Result<Self> {
-        let program = load()?;
+        let program = load(BPF_PROG_TYPE_SCHED_CLS)?;
         let interface = netns.ifindex(device)?;
         let attach_type = if direction == Direction::Ingress { BPF_TCX_INGRESS } else { BPF_TCX_EGRESS };
         let attributes = LinkAttributes {
@@ -99,24 +114,64 @@ impl Foreign {
 
     /// Id of the program.
     pub fn id(&self) -> Result<u32> {
-        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", self.program.as_raw_fd()))
-            .context("read fdinfo of a program")?;
-        let line =
-            info.lines().find_map(|line| line.strip_prefix("prog_id:")).context("no prog_id in fdinfo")?;
-        line.trim().parse().context("prog_id in fdinfo")
+        id(&self.program)
     }
 
     /// How often it has run since [`count_runs`].
     pub fn runs(&self) -> Result<u64> {
-        let id = self.id()?;
-        for program in loaded_programs() {
-            let program = program.context("list programs")?;
-            if program.id() == id {
-                return Ok(program.run_count());
-            }
-        }
-        anyhow::bail!("program {id} is not loaded")
+        Ok(info(&self.program)?.run_count())
     }
+}
+
+/// A program that does nothing, on no device.
+#[derive(Debug)]
+pub struct Empty {
+    program: OwnedFd,
+}
+
+impl Empty {
+    /// For TC, or for XDP.
+    pub fn new(xdp: bool) -> Result<Self> {
+        Ok(Self { program: load(if xdp { BPF_PROG_TYPE_XDP } else { BPF_PROG_TYPE_SCHED_CLS })? })
+    }
+
+    /// Runs it once on a packet.
+    pub fn run(&self, packet: &[u8]) -> Result<()> {
+        let attributes = RunAttributes {
+            program: u32::try_from(self.program.as_raw_fd()).context("a negative descriptor")?,
+            returned: 0,
+            size_in: u32::try_from(packet.len()).context("a long packet")?,
+            size_out: 0,
+            data_in: u64::try_from(packet.as_ptr().addr()).context("an address")?,
+            data_out: 0,
+            repeat: 1,
+            duration: 0,
+        };
+        call(BPF_PROG_TEST_RUN, &attributes).map(drop)
+    }
+
+    /// What the kernel knows of it.
+    pub fn info(&self) -> Result<ProgramInfo> {
+        info(&self.program)
+    }
+}
+
+fn id(program: &OwnedFd) -> Result<u32> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd()))
+        .context("read fdinfo of a program")?;
+    let line = info.lines().find_map(|line| line.strip_prefix("prog_id:")).context("no prog_id in fdinfo")?;
+    line.trim().parse().context("prog_id in fdinfo")
+}
+
+fn info(program: &OwnedFd) -> Result<ProgramInfo> {
+    let id = id(program)?;
+    for program in loaded_programs() {
+        let program = program.context("list programs")?;
+        if program.id() == id {
+            return Ok(program);
+        }
+    }
+    anyhow::bail!("program {id} is not loaded")
 }
 
 /// Makes the kernel count runs of programs, for as long as the value lives.
@@ -132,16 +187,16 @@ pub fn programs(netns: &Netns, device: &str, direction: Direction) -> Result<Vec
     netns.enter(|| {
         let (_, programs) = SchedClassifier::query_tcx(device, attach_type)
             .with_context(|| format!("list programs of {device}"))?;
-        Ok(programs.iter().map(aya::programs::ProgramInfo::id).collect())
+        Ok(programs.iter().map(ProgramInfo::id).collect())
     })
 }
 
-fn load() -> Result<OwnedFd> {
+fn load(program_type: u32) -> Result<OwnedFd> {
     let license = c"GPL";
     let mut name = [0; 16];
     name[..7].copy_from_slice(b"foreign");
     let attributes = ProgramAttributes {
-        program_type: BPF_PROG_TYPE_SCHED_CLS,
+        program_type,
         instruction_count: u32::try_from(LET_GO_ON.len()).context("a long program")?,
         instructions: u64::try_from(LET_GO_ON.as_ptr().addr()).context("an address")?,
         license: u64::try_from(license.as_ptr().addr()).context("an address")?,
@@ -155,14 +210,17 @@ fn load() -> Result<OwnedFd> {
     bpf(BPF_PROG_LOAD, &attributes).context("load a program")
 }
 
+/// A call that opens a descriptor.
 fn bpf<T>(command: i64, attributes: &T) -> Result<OwnedFd> {
-    // SAFETY: the pointer and the size describe `attributes`, whose own pointers are to constants.
-    let result =
-        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>()) };
-    let descriptor = i32::try_from(result).context("a descriptor beyond i32")?;
-    if descriptor < 0 {
-        return Err(io::Error::last_os_error()).context("bpf");
-    }
+    let descriptor = call(command, attributes)?;
     // SAFETY: the kernel has just opened it for us.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+fn call<T>(command: i64, attributes: &T) -> Result<i32> {
+    // SAFETY: the pointer and the size describe `attributes`, whose own pointers are to what outlives the call.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>()) };
+    let answer = i32::try_from(result).context("an answer beyond i32")?;
+    if answer < 0 { Err(io::Error::last_os_error()).context("bpf") } else { Ok(answer) }
 }

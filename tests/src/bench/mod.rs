@@ -4,6 +4,7 @@
 //! at the same time, each figure is taken of each of them in turn, in several rounds, and what is reported are ratios
 //! within a round.
 
+mod arrivals;
 mod churn;
 mod cores;
 mod end_to_end;
@@ -93,6 +94,8 @@ pub enum Part {
     EndToEnd,
     /// What the BPF programs take.
     Programs,
+    /// What a packet of the underlay takes at TC and at XDP.
+    Arrivals,
     /// Services, against kube-proxy's rules.
     Services,
     /// A million connections through a service.
@@ -141,6 +144,10 @@ pub fn run(options: &Options) -> Result<()> {
                 services::build(&[Dataplane::Podlane], &options.services, options.backends, show_load)?;
             report.costs.extend(programs::with_services(&clusters, rounds, window)?);
         }
+    }
+    if wanted(Part::Arrivals) {
+        progress("Measuring single packets at TC and at XDP ...");
+        report.arrivals = arrivals::run(rounds)?;
     }
     if wanted(Part::Services) {
         progress("Making clusters with services ...");

@@ -116,26 +116,33 @@ pub fn facts(topologies: &Topologies) -> Result<Vec<Facts>> {
 
 /// How long a program has run, and how often.
 #[derive(Clone, Copy, Debug)]
-struct Sample {
+pub struct Sample {
     time: Duration,
     runs: u64,
 }
 
 impl Sample {
+    /// What the kernel has counted so far.
+    pub fn of(info: &ProgramInfo) -> Self {
+        Self { time: info.run_time(), runs: info.run_count() }
+    }
+
     fn read(program: &Program<'_>) -> Result<Self> {
         let info = match program {
             Program::Pinned(_, path) => pinned(path)?,
             Program::Empty(empty) => loaded(empty.id()?)?,
         };
-        Ok(Self { time: info.run_time(), runs: info.run_count() })
+        Ok(Self::of(&info))
     }
 
-    fn since(self, before: Self) -> Self {
+    /// What has come since.
+    pub fn since(self, before: Self) -> Self {
         Self { time: self.time.saturating_sub(before.time), runs: self.runs.saturating_sub(before.runs) }
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a time is shown with three digits")]
-    fn nanoseconds(self) -> f64 {
+    /// Nanoseconds per run.
+    pub fn nanoseconds(self) -> f64 {
         self.time.as_nanos() as f64 / self.runs as f64
     }
 }

@@ -34,7 +34,7 @@ pub use self::{
         underlay,
     },
     program::{object, runs},
-    rig::{Input, Outcome, Rig, on_node, on_node_serving, on_node_with},
+    rig::{Input, Outcome, Rig, on_node, on_node_serving, on_node_timed, on_node_with},
     seen::Seen,
     services::Exposure,
 };

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use aya::{
     Ebpf, EbpfLoader, Pod,
     maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues, lpm_trie::Key},
-    programs::{Program, ProgramError, SchedClassifier, TestRun as _, TestRunOptions, Xdp},
+    programs::{Program, ProgramError, ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions, Xdp},
     util::nr_cpus,
 };
 use common::{
@@ -160,6 +160,26 @@ impl Loaded {
             seen.bytes = ran.bytes;
         }
         Ok(seen)
+    }
+
+    /// Runs a packet so many times, each time as it is given.
+    pub fn repeat(&mut self, input: &Input<'_>, runs: u32) -> Result<()> {
+        self.prepare(input)?;
+        for _ in 0..runs {
+            match input.hook {
+                Hook::UplinkXdp => self.run_xdp(input)?,
+                _ => self.run_tc(input)?,
+            };
+        }
+        Ok(())
+    }
+
+    /// What the kernel knows of a hook's program.
+    pub fn info(&mut self, hook: Hook) -> Result<ProgramInfo> {
+        Ok(match hook {
+            Hook::UplinkXdp => self.loaded::<Xdp>(hook)?.info(),
+            _ => self.loaded::<SchedClassifier>(hook)?.info(),
+        }?)
     }
 
     fn run_tc(&mut self, input: &Input<'_>) -> Result<Ran> {

@@ -1,7 +1,7 @@
 //! A node whose programs are run one packet at a time.
 
 use anyhow::{Context as _, Result, ensure};
-use aya::Ebpf;
+use aya::{Ebpf, programs::ProgramInfo};
 use common::{
     counters::{Hook, Reason},
     maps::Hop,
@@ -138,23 +138,37 @@ fn on(
     services: impl Fn([Pod; 2]) -> Vec<Exposure> + Sync,
     body: impl Fn(&mut Rig) -> Result<()> + Sync,
 ) -> Result<()> {
-    let arrived = once(label, file, features, Arrivals::Tc, &services, &body)?;
+    let run = |rig: &mut Rig| {
+        body(rig)?;
+        Ok(rig.arrived)
+    };
+    let arrived = once(label, file, features, Arrivals::Tc, &services, run)?;
     if arrived {
         // NP-11: whatever comes by the uplink is decided at XDP as at TC.
-        once(label, file, features | feature::XDP, Arrivals::Xdp, &services, &body).context("at XDP")?;
+        once(label, file, features | feature::XDP, Arrivals::Xdp, &services, run).context("at XDP")?;
     }
     Ok(())
 }
 
-/// Runs a body on a node of its own; whether anything came by the uplink.
-fn once(
+/// A node with services, both of whose hooks on the uplink are for the body to choose.
+pub fn on_node_timed<T: Send>(
+    label: &str,
+    services: impl Fn([Pod; 2]) -> Vec<Exposure> + Sync,
+    body: impl FnOnce(&mut Rig) -> Result<T> + Send,
+) -> Result<T> {
+    let features = feature::DIRECT | feature::SERVICES | feature::MASQUERADE | feature::XDP;
+    once(label, "podlane.o", features, Arrivals::Tc, &services, body)
+}
+
+/// Runs a body on a node of its own.
+fn once<T: Send>(
     label: &str,
     file: &str,
     features: u32,
     arrivals: Arrivals,
     services: &(impl Fn([Pod; 2]) -> Vec<Exposure> + Sync),
-    body: &(impl Fn(&mut Rig) -> Result<()> + Sync),
-) -> Result<bool> {
+    body: impl FnOnce(&mut Rig) -> Result<T> + Send,
+) -> Result<T> {
     let netns = Netns::new(label)?;
     let devices = devices::make(&netns)?;
     let hops = devices::hops(&netns)?;
@@ -164,8 +178,7 @@ fn once(
         let loaded = Loaded::new(&object(file)?, &tables)?;
         let kept = Kept::default();
         let mut rig = Rig { loaded, devices, tables, hops, kept, arrivals, arrived: false };
-        body(&mut rig)?;
-        Ok(rig.arrived)
+        body(&mut rig)
     })
 }
 
@@ -229,6 +242,16 @@ impl Rig {
         }
         ensure!(outcome.seen.bytes == input.bytes, "a packet that is left to TC was changed");
         self.compare(input)
+    }
+
+    /// Runs a packet in the kernel so many times, and compares nothing.
+    pub fn repeat(&mut self, input: &Input<'_>, runs: u32) -> Result<()> {
+        self.loaded.repeat(input, runs)
+    }
+
+    /// What the kernel knows of a hook's program.
+    pub fn info(&mut self, hook: Hook) -> Result<ProgramInfo> {
+        self.loaded.info(hook)
     }
 
     fn compare(&mut self, input: &Input<'_>) -> Result<Outcome> {

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 pub use self::{services::Services, table::Look};
 use super::{
+    arrivals::Arrival,
     churn::Churn,
     end_to_end::{Ratio, Series},
     machine::Machine,
@@ -34,6 +35,8 @@ pub struct Report {
     pub ratios: Vec<Ratio>,
     /// What the programs take for each path.
     pub costs: Vec<Cost>,
+    /// What packets of the underlay take at either hook.
+    pub arrivals: Vec<Arrival>,
     /// What the kernel says of the programs.
     pub programs: Vec<Facts>,
     /// What was measured of services.
@@ -54,6 +57,7 @@ impl Report {
             series: Vec::new(),
             ratios: Vec::new(),
             costs: Vec::new(),
+            arrivals: Vec::new(),
             programs: Vec::new(),
             services: Services::default(),
             churns: Vec::new(),
@@ -65,6 +69,7 @@ impl Report {
         let parts = [
             ("end-to-end", pods::end_to_end(self, look)?),
             ("programs", pods::programs(self, look)?),
+            ("arrivals", pods::arrivals(self, look)?),
             ("services", self.services.tables(look)?),
             ("churn", churn::tables(&self.churns, look)?),
         ];

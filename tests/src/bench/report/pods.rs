@@ -9,6 +9,7 @@ use super::{
     table::{Look, numbers, section, show},
 };
 use crate::bench::{
+    arrivals::Arrival,
     end_to_end::COMPARISONS,
     measure::Measure,
     programs::{Cost, Facts},
@@ -22,6 +23,21 @@ pub fn end_to_end(report: &Report, look: Look) -> Result<String, fmt::Error> {
     if !report.series.is_empty() {
         section(&mut text, "Ratios, median (smallest to largest of the rounds)", &ratio_table(report), look)?;
         section(&mut text, "The figures behind them, medians", &series_table(report), look)?;
+    }
+    Ok(text)
+}
+
+/// What packets of the underlay take at TC and at XDP.
+pub fn arrivals(report: &Report, look: Look) -> Result<String, fmt::Error> {
+    let mut text = String::new();
+    if !report.arrivals.is_empty() {
+        let mut table = numbers(&["does"], &["TC", "XDP", "XDP to TC"]);
+        for Arrival { does, tc, xdp } in &report.arrivals {
+            let whole = |values| show(Spread::of(values), |value| format!("{value:.0}"));
+            let ratio = show(Spread::of_ratios(xdp, tc), |times| format!("{times:.2}"));
+            table.add_row([(*does).to_owned(), whole(tc), whole(xdp), ratio]);
+        }
+        section(&mut text, "A packet of the underlay, nanoseconds per run", &table, look)?;
     }
     Ok(text)
 }
