@@ -1,8 +1,12 @@
 //! A packet on a hook, of whatever kind of program.
 
+use core::ptr::NonNull;
+
 #[cfg(feature = "trace")]
 use aya_ebpf::EbpfContext;
-use common::{counters::Hook, verdict::Action};
+use common::{counters::Hook, verdict::Action, wire::Wire};
+
+use crate::pointer::locate;
 
 /// A kind of program: what the kernel gives it, and what it answers.
 pub trait Kind: Sized {
@@ -10,6 +14,12 @@ pub trait Kind: Sized {
     type Raw;
     /// What the program returns.
     type Done: Copy;
+
+    /// Where the packet's first piece starts.
+    fn data(raw: *mut Self::Raw) -> usize;
+
+    /// Where it ends.
+    fn data_end(raw: *mut Self::Raw) -> usize;
 
     /// Carries out an action; the answer is the program's return value.
     fn act(packet: &mut OnHook<Self>, action: Action) -> Self::Done;
@@ -52,6 +62,25 @@ impl<K: Kind> OnHook<K> {
     #[inline(always)]
     pub fn raw(&self) -> *mut K::Raw {
         self.raw
+    }
+
+    /// Whether so many bytes from its start lie in one piece.
+    #[inline(always)]
+    pub fn has(&self, wanted: usize) -> bool {
+        K::data(self.raw) + wanted <= K::data_end(self.raw)
+    }
+
+    /// Where `T` at `offset` starts, if it ends before the packet's first piece does.
+    #[inline(always)]
+    pub fn locate<T: Wire>(&self, offset: usize) -> Option<NonNull<T>> {
+        locate(K::data(self.raw), K::data_end(self.raw), offset)
+    }
+
+    /// What another program has left before the packet, if there is a `T` of it.
+    #[inline(always)]
+    pub fn before<T: Wire>(&self, meta: usize) -> Option<NonNull<T>> {
+        // The verifier takes the packet's start for the metadata's end.
+        locate(meta, K::data(self.raw), 0)
     }
 
     /// The context's fields.

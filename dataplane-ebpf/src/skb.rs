@@ -32,7 +32,7 @@ use common::{
 use crate::{
     action,
     on_hook::{Kind, OnHook},
-    pointer::{check, field, locate},
+    pointer::{check, field},
 };
 
 /// `EALREADY` of asm-generic/errno.h.
@@ -47,6 +47,16 @@ pub type Skb = OnHook<Tc>;
 impl Kind for Tc {
     type Raw = __sk_buff;
     type Done = i32;
+
+    #[inline(always)]
+    fn data(raw: *mut __sk_buff) -> usize {
+        field::<{ offset_of!(__sk_buff, data) }, _>(raw)
+    }
+
+    #[inline(always)]
+    fn data_end(raw: *mut __sk_buff) -> usize {
+        field::<{ offset_of!(__sk_buff, data_end) }, _>(raw)
+    }
 
     #[inline(always)]
     fn act(packet: &mut Skb, action: Action) -> i32 {
@@ -76,23 +86,11 @@ impl Skb {
         }
     }
 
-    /// Where the packet's linear part starts.
-    #[inline(always)]
-    fn data(&self) -> usize {
-        field::<{ offset_of!(__sk_buff, data) }, _>(self.raw())
-    }
-
-    /// Where it ends.
-    #[inline(always)]
-    fn data_end(&self) -> usize {
-        field::<{ offset_of!(__sk_buff, data_end) }, _>(self.raw())
-    }
-
     /// Sees to it that the headers lie in one piece. They nearly always do; a packet from a raw socket or from a driver
     /// that splits headers may not.
     #[inline(always)]
     fn linearize(&self, wanted: usize) -> Result<(), Failed> {
-        if self.data() + wanted <= self.data_end() {
+        if self.has(wanted) {
             return Ok(());
         }
         // SAFETY: a helper on the program's own context; packet pointers are taken anew after it.
@@ -110,13 +108,13 @@ impl Packet for Skb {
     fn at<T: Wire>(&self, offset: usize) -> Option<&T> {
         // SAFETY: `locate` has checked the bounds; `Wire` types have alignment 1 and are valid for any bytes. Whatever
         // moves the packet takes `&mut self`.
-        locate::<T>(self.data(), self.data_end(), offset).map(|start| unsafe { start.as_ref() })
+        self.locate::<T>(offset).map(|start| unsafe { start.as_ref() })
     }
 
     #[inline(always)]
     fn at_mut<T: Wire>(&mut self, offset: usize) -> Option<&mut T> {
         // SAFETY: as above, and the borrow is exclusive.
-        locate::<T>(self.data(), self.data_end(), offset).map(|mut start| unsafe { start.as_mut() })
+        self.locate::<T>(offset).map(|mut start| unsafe { start.as_mut() })
     }
 
     #[inline(always)]
@@ -223,8 +221,7 @@ impl Packet for Skb {
     #[inline(always)]
     fn handed(&mut self) -> Option<Action> {
         let meta = field::<{ offset_of!(__sk_buff, data_meta) }, _>(self.raw());
-        // As long as ours it has to be: the verifier takes the packet's start for the metadata's end.
-        let handover = locate::<Handover>(meta, self.data(), 0)?;
+        let handover = self.before::<Handover>(meta)?;
         // SAFETY: `locate` has checked the bounds, and the type is valid for any bytes.
         let action = unsafe { handover.as_ref() }.action()?;
         // SAFETY: a helper on the program's own context. Refused where the device verified none.

@@ -22,7 +22,7 @@ use common::{
 
 use crate::{
     on_hook::{Kind, OnHook},
-    pointer::{check, field, locate},
+    pointer::{check, field},
 };
 
 /// An XDP program.
@@ -34,6 +34,16 @@ pub type Xdp = OnHook<Driver>;
 impl Kind for Driver {
     type Raw = xdp_md;
     type Done = u32;
+
+    #[inline(always)]
+    fn data(raw: *mut xdp_md) -> usize {
+        field::<{ offset_of!(xdp_md, data) }, _>(raw)
+    }
+
+    #[inline(always)]
+    fn data_end(raw: *mut xdp_md) -> usize {
+        field::<{ offset_of!(xdp_md, data_end) }, _>(raw)
+    }
 
     #[inline(always)]
     fn act(packet: &mut Xdp, action: Action) -> u32 {
@@ -59,23 +69,11 @@ impl Xdp {
     pub fn of(XdpContext { ctx: raw }: XdpContext, hook: Hook) -> Option<Self> {
         let mut xdp = Self::new(raw, hook);
         xdp.received = xdp.len();
-        if xdp.data() + linear::needed(&xdp, true) <= xdp.data_end() {
+        if xdp.has(linear::needed(&xdp, true)) {
             return Some(xdp);
         }
         xdp.count(Reason::ToTc, xdp.received);
         None
-    }
-
-    /// Where the packet's linear part starts.
-    #[inline(always)]
-    fn data(&self) -> usize {
-        field::<{ offset_of!(xdp_md, data) }, _>(self.raw())
-    }
-
-    /// Where it ends.
-    #[inline(always)]
-    fn data_end(&self) -> usize {
-        field::<{ offset_of!(xdp_md, data_end) }, _>(self.raw())
     }
 
     /// Our part of the metadata, if the packet has been claimed.
@@ -83,7 +81,7 @@ impl Xdp {
     fn handover(&mut self) -> Option<&mut Handover> {
         let meta = field::<{ offset_of!(xdp_md, data_meta) }, _>(self.raw());
         // SAFETY: `locate` has checked the bounds, the type is valid for any bytes, and nobody else has the metadata.
-        locate::<Handover>(meta, self.data(), 0).map(|mut handover| unsafe { handover.as_mut() })
+        self.before::<Handover>(meta).map(|mut handover| unsafe { handover.as_mut() })
     }
 
     /// Leaves an action to TC.
@@ -128,13 +126,13 @@ impl Packet for Xdp {
     fn at<T: Wire>(&self, offset: usize) -> Option<&T> {
         // SAFETY: `locate` has checked the bounds; `Wire` types have alignment 1 and are valid for any bytes. Whatever
         // moves the packet takes `&mut self`.
-        locate::<T>(self.data(), self.data_end(), offset).map(|start| unsafe { start.as_ref() })
+        self.locate::<T>(offset).map(|start| unsafe { start.as_ref() })
     }
 
     #[inline(always)]
     fn at_mut<T: Wire>(&mut self, offset: usize) -> Option<&mut T> {
         // SAFETY: as above, and the borrow is exclusive.
-        locate::<T>(self.data(), self.data_end(), offset).map(|mut start| unsafe { start.as_mut() })
+        self.locate::<T>(offset).map(|mut start| unsafe { start.as_mut() })
     }
 
     #[inline(always)]
