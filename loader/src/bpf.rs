@@ -6,8 +6,8 @@
 //! 1. `load`: load new programs with the pinned maps, or, for a map whose definition has changed, with a new one that
 //!    is pinned beside it;
 //! 2. the caller fills the maps, through [`Programs::tables`];
-//! 3. [`Programs::ensure_attached`]: every link that is there gets its program replaced, which the kernel does between
-//!    two packets; every other one is made;
+//! 3. [`Programs::ensure_attached`], then [`Programs::ensure_xdp`]: every link that is there gets its program replaced,
+//!    which the kernel does between two packets; every other one is made;
 //! 4. [`Programs::commit`]: new maps and programs take the place of the old ones' pins;
 //! 5. [`prune_links`]: links of devices that are not wanted any more go.
 
@@ -19,6 +19,7 @@ mod hash_map;
 mod load;
 mod lpm_map;
 mod pins;
+mod xdp;
 
 pub use self::{
     attach::prune_links,
@@ -27,6 +28,7 @@ pub use self::{
     hash_map::errno,
     load::{Programs, Request, TraceLog, load},
     pins::remove_pins,
+    xdp::{XdpFound, detach_xdp, refusal, xdp_on},
 };
 
 /// The object that the binary carries.

@@ -10,6 +10,7 @@ mod node;
 pub mod placement;
 pub mod selection;
 pub mod services;
+mod xdp;
 
 use std::{collections::BTreeSet, net::IpAddr, path::PathBuf};
 
@@ -23,6 +24,7 @@ pub use self::{
     mtu::{MAX_MTU, MIN_MTU4, MIN_MTU6, MtuError, OVERHEAD4, OVERHEAD6},
     node::{Node, gateway_of},
     services::{HealthCheck, ServicePort},
+    xdp::XdpMode,
 };
 use crate::mac::{self, Mac};
 
@@ -49,6 +51,8 @@ pub struct Desired {
     pub timeouts: Timeouts,
     /// Sizes of the maps.
     pub capacities: Capacities,
+    /// Whether and how packets are taken at the uplinks' drivers.
+    pub xdp: XdpMode,
 }
 
 /// The tunnel.

@@ -5,6 +5,7 @@
 
 mod alias;
 mod error;
+mod ethtool;
 mod gateway;
 mod netns;
 mod pod;
@@ -13,6 +14,7 @@ mod sysctl;
 pub use self::{
     alias::Owner,
     error::{DeviceError, PodError},
+    ethtool::Ethtool,
     gateway::{Gateway, ensure_gateway, remove_gateways},
     netns::{Netns, NetnsError, NetnsId},
     pod::{PodSpec, ensure_pod, find_pod_device, host_device_name, remove_strangers},

@@ -12,7 +12,7 @@ mod socket;
 
 pub use self::{
     error::NetlinkError,
-    link::{Link, VethEnd},
+    link::{Link, VethEnd, XdpPrograms},
     monitor::{LinkNews, Monitor},
     route::Route,
     socket::Handle,

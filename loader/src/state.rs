@@ -17,7 +17,11 @@ pub use self::{
     collector::{CollectorState, PassState},
     services::{ExposureState, ServiceState, ServicesState},
 };
-use crate::mac::Mac;
+use crate::{
+    desired::XdpMode,
+    mac::Mac,
+    xdp::{Choice, Facts},
+};
 
 /// `state.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +66,9 @@ pub struct State {
     pub problems: Vec<String>,
     /// The peers.
     pub peers: Vec<PeerState>,
+    /// XDP on the uplinks that are there.
+    #[serde(default)]
+    pub xdp: Vec<XdpState>,
     /// How the last reload of the configuration went; none yet if absent.
     pub last_reload: Option<Reload>,
 }
@@ -113,6 +120,21 @@ pub struct PeerState {
     pub pod_cidrs: Vec<IpNet>,
     /// Reached without encapsulation.
     pub direct: bool,
+}
+
+/// XDP on an uplink: what is in force, and what it was chosen by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct XdpState {
+    /// Interface index of the uplink.
+    pub ifindex: u32,
+    /// What is configured.
+    pub wanted: XdpMode,
+    /// What was known of the device.
+    #[serde(flatten)]
+    pub facts: Facts,
+    /// What was chosen.
+    #[serde(flatten)]
+    pub choice: Choice,
 }
 
 /// How reading the configuration again went.

@@ -92,12 +92,13 @@ fn fd_link(program: &mut SchedClassifier, id: SchedClassifierLinkId) -> Result<F
     program.take_link(id)?.try_into().map_err(invalid)
 }
 
-fn invalid(error: LinkError) -> ProgramError {
+pub(super) fn invalid(error: LinkError) -> ProgramError {
     ProgramError::IOError(std::io::Error::other(error))
 }
 
 fn direction(hook: Hook) -> TcAttachType {
     match hook {
+        // XDP is not attached here, see `xdp`; what it is about comes in.
         Hook::FromPod | Hook::FromUplink | Hook::UplinkXdp => TcAttachType::Ingress,
         Hook::ToPod | Hook::FromHost => TcAttachType::Egress,
     }

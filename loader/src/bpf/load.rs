@@ -5,14 +5,14 @@ use std::{collections::HashMap, fs, io, path::Path};
 use aya::{
     Ebpf, EbpfLoader, Pod,
     maps::{HashMap as BpfHashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues},
-    programs::{ProgramError, SchedClassifier},
+    programs::{Program, ProgramError, SchedClassifier, Xdp},
     util::nr_cpus,
 };
 use aya_log::EbpfLogger;
 use common::{
     counters::Hook,
     maps::{Backend, Service, Traffic, name},
-    node::{GLOBAL, Node},
+    node::{GLOBAL, Node, feature},
 };
 
 use super::{
@@ -59,6 +59,8 @@ pub struct Programs {
     pod_traffic: PerCpuArray<MapData, Traffic>,
     peer_traffic: PerCpuArray<MapData, Traffic>,
     trace: Option<TraceLog>,
+    /// Why the kernel did not take the XDP program, if it did not.
+    without_xdp: Option<String>,
     node: Node,
     capacities: Capacities,
     /// Maps that take the place of pinned ones when the programs are committed.
@@ -86,6 +88,7 @@ pub fn load(request: Request<'_>) -> Result<Programs, BpfError> {
     for hook in Hook::TC {
         classifier(&mut ebpf, hook.name())?.load().map_err(|error| rejected(hook.name(), error, paths))?;
     }
+    let without_xdp = if node.has(feature::XDP) { load_xdp(&mut ebpf, paths)? } else { None };
     let trace = trace_log(&mut ebpf)?;
     let tables = take_tables(&mut ebpf, &wanted)?;
     let service_maps = Some(take_service_maps(&mut ebpf, &wanted)?);
@@ -100,6 +103,7 @@ pub fn load(request: Request<'_>) -> Result<Programs, BpfError> {
         pod_traffic,
         peer_traffic,
         trace,
+        without_xdp,
         node,
         capacities,
         replaced,
@@ -112,6 +116,23 @@ impl Programs {
     #[must_use]
     pub fn are_for(&self, node: &Node, capacities: &Capacities) -> bool {
         self.node == *node && self.capacities == *capacities
+    }
+
+    /// Where they are pinned.
+    pub(crate) fn paths(&self) -> &NodePaths {
+        &self.paths
+    }
+
+    /// Whether these expect XDP on an uplink.
+    #[must_use]
+    pub fn expect_xdp(&self) -> bool {
+        self.node.has(feature::XDP)
+    }
+
+    /// Why the kernel did not take the XDP program, if it did not.
+    #[must_use]
+    pub fn without_xdp(&self) -> Option<&str> {
+        self.without_xdp.as_deref()
     }
 
     /// The maps of services, for whoever asks first.
@@ -140,11 +161,16 @@ impl Programs {
         if self.committed {
             return Ok(());
         }
-        for hook in Hook::TC {
+        let has_xdp = self.expect_xdp() && self.without_xdp.is_none();
+        for hook in Hook::ALL {
             let pin = self.paths.program(hook.name());
+            if hook == Hook::UplinkXdp && !has_xdp {
+                pins::remove(&pin)?;
+                continue;
+            }
             let next = pins::next(&pin);
             pins::remove(&next)?;
-            let program = classifier(&mut self.ebpf, hook.name())?;
+            let program = program(&mut self.ebpf, hook.name())?;
             program.pin(&next).map_err(|error| BpfError::Program {
                 call: "pin",
                 program: hook.name(),
@@ -186,11 +212,36 @@ pub(super) fn classifier<'a>(
     ebpf: &'a mut Ebpf,
     name: &'static str,
 ) -> Result<&'a mut SchedClassifier, BpfError> {
-    let program =
-        ebpf.program_mut(name).ok_or_else(|| BpfError::Object { what: format!("has no program {name}") })?;
-    program
+    program(ebpf, name)?
         .try_into()
         .map_err(|_| BpfError::Object { what: format!("has a program {name} that is no classifier") })
+}
+
+/// The program for XDP on uplinks.
+pub(super) fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, BpfError> {
+    let name = Hook::UplinkXdp.name();
+    program(ebpf, name)?
+        .try_into()
+        .map_err(|_| BpfError::Object { what: format!("has a program {name} that is not for XDP") })
+}
+
+fn program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Program, BpfError> {
+    ebpf.program_mut(name).ok_or_else(|| BpfError::Object { what: format!("has no program {name}") })
+}
+
+/// Loads the program for XDP. The node works without, so a kernel that does not take it is no failure: why it does not is
+/// returned, and its verifier's log kept.
+fn load_xdp(ebpf: &mut Ebpf, paths: &NodePaths) -> Result<Option<String>, BpfError> {
+    let name = Hook::UplinkXdp.name();
+    let Err(error) = xdp(ebpf)?.load() else { return Ok(None) };
+    let error = rejected(name, error, paths);
+    log::error!("{error}");
+    Ok(Some(match error {
+        BpfError::Verifier { source, log, .. } => {
+            format!("the kernel's verifier rejects program {name}: {source}; its log is {}", log.display())
+        }
+        error => error.to_string(),
+    }))
 }
 
 fn rejected(program: &'static str, error: ProgramError, paths: &NodePaths) -> BpfError {

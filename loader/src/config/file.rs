@@ -5,7 +5,7 @@ use std::{net::IpAddr, ops::RangeInclusive, path::PathBuf};
 use ipnet::IpNet;
 
 use super::{
-    diagnostic::{At, Errors, Place},
+    diagnostic::{At, Place},
     reader::{List, Section},
     schema,
     services::{HostPort, Service},
@@ -15,7 +15,7 @@ use super::{
     },
 };
 use crate::{
-    desired::{DEFAULT_PORTS, MAX_MTU, Timeouts, placement::Cluster},
+    desired::{DEFAULT_PORTS, MAX_MTU, Timeouts, XdpMode, placement::Cluster},
     mac::Mac,
 };
 
@@ -27,6 +27,7 @@ pub(super) struct File {
     pub(super) echo: Option<bool>,
     pub(super) timeouts: Timeouts,
     pub(super) maps: Maps,
+    pub(super) xdp: XdpMode,
     pub(super) peers: Vec<Peer>,
     pub(super) pods: Vec<Pod>,
     pub(super) services: Vec<Service>,
@@ -109,8 +110,7 @@ const MAX_TIMEOUT: u32 = 30 * 86400;
 
 impl File {
     /// Reads all of it; what can't be read is in `errors`.
-    pub(super) fn read(errors: &Errors<'_>, root: &Section<'_>) -> Self {
-        refuse_later_features(errors, root);
+    pub(super) fn read(root: &Section<'_>) -> Self {
         let services = root.table(&schema::SERVICES);
         let timeouts = root.table(&schema::CONNTRACK).and_then(|conntrack| conntrack.table(&schema::TIMEOUT));
         Self {
@@ -120,6 +120,7 @@ impl File {
             echo: services.and_then(|table| table.optional("echo", boolean)).map(|echo| echo.value),
             timeouts: timeouts.as_ref().map(read_timeouts).unwrap_or_default(),
             maps: root.table(&schema::MAPS).as_ref().map(Maps::read).unwrap_or_default(),
+            xdp: root.table(&schema::XDP).as_ref().map(read_xdp).unwrap_or_default(),
             peers: root.tables(&schema::PEER).iter().map(Peer::read).collect(),
             pods: root.tables(&schema::POD).iter().map(Pod::read).collect(),
             services: root.tables(&schema::SERVICE).iter().map(Service::read).collect(),
@@ -212,6 +213,12 @@ fn read_timeouts(section: &Section<'_>) -> Timeouts {
     }
 }
 
+/// `[xdp]`.
+fn read_xdp(section: &Section<'_>) -> XdpMode {
+    let words = XdpMode::ALL.map(|mode| (mode.name(), mode));
+    section.optional("mode", choice(&words)).map_or_else(XdpMode::default, |mode| mode.value)
+}
+
 impl Overlay {
     fn read(section: &Section<'_>) -> Self {
         let mode = choice(&[("vxlan", false), ("direct", true)]);
@@ -269,20 +276,6 @@ impl Pod {
             addresses: section.required_list("ip", address),
             allowed_sources: section.list("allowed-sources", prefix),
             host_ports: section.tables(&schema::HOST_PORT).iter().map(HostPort::read).collect(),
-        }
-    }
-}
-
-/// What the file can say and this release doesn't do is an error, so that nobody relies on it.
-fn refuse_later_features(errors: &Errors<'_>, root: &Section<'_>) {
-    if let Some(section) = root.table(&schema::XDP) {
-        // `auto` takes the best of what there is, and in this release that is TC alone.
-        let mode = choice(&[("auto", true), ("off", true), ("native", false), ("generic", false)]);
-        if let Some(At { place, .. }) = section.optional("mode", mode).filter(|supported| !supported.value) {
-            errors.wrong(
-                &place,
-                "not supported by this release, which works at TC only; write \"auto\" or \"off\"",
-            );
         }
     }
 }

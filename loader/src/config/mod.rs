@@ -51,7 +51,7 @@ pub fn parse(file: &str, text: &str) -> Result<Config, Invalid> {
         let end = text.len();
         errors.syntax(fault.span().unwrap_or(end..end), syntax_message(&fault, text));
     }
-    let read = File::read(&errors, &Section::root(&errors, document.get_ref()));
+    let read = File::read(&Section::root(&errors, document.get_ref()));
     check::check(&errors, &read);
     let frontends = services::resolve(&errors, &read);
     let desired = build::desired(&read, &frontends);

@@ -41,6 +41,7 @@ fn cut(mut alias: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::netlink::XdpPrograms;
 
     #[test]
     fn marks_are_told_apart_and_fit() {
@@ -61,6 +62,7 @@ mod tests {
             up: true,
             alias: Some("podlane:worker-10:default/web".into()),
             peer: None,
+            xdp: XdpPrograms::default(),
         };
         assert!(Owner { node: "worker-10" }.has_pod_device(&link));
         assert!(!Owner { node: "worker-1" }.has_pod_device(&link));

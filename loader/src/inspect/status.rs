@@ -21,8 +21,8 @@ use super::{pinned, running};
 use crate::{
     mac,
     paths::NodePaths,
-    report::{Attached, LoaderStatus, MapUse, NodeFacts, Pins, StatusReport},
-    state::{CollectorState, ServicesState, State},
+    report::{Attached, LoaderStatus, MapUse, NodeFacts, Pins, StatusReport, XdpStatus},
+    state::{CollectorState, ServicesState, State, XdpState},
 };
 
 /// All of it, as far as it is there.
@@ -71,6 +71,7 @@ fn facts(state: &State) -> NodeFacts {
             .flatten()
             .collect(),
         uplinks: state.uplinks.clone(),
+        xdp: state.xdp.iter().map(xdp).collect(),
         gateway_device: state.gateway_device.clone(),
         gateways: [state.gateway4.map(Into::into), state.gateway6.map(Into::into)]
             .into_iter()
@@ -85,6 +86,10 @@ fn facts(state: &State) -> NodeFacts {
         waiting: state.waiting.len(),
         peers: state.peers.len(),
     }
+}
+
+fn xdp(XdpState { facts, choice, .. }: &XdpState) -> XdpStatus {
+    XdpStatus { device: facts.device.clone(), driver: facts.driver.clone(), choice: choice.clone() }
 }
 
 /// Names of what is in a directory, sorted; none without one.
@@ -187,7 +192,7 @@ impl<'a> Devices<'a> {
 fn name_by_state(state: &State, program: &str, ifindex: u32) -> Option<String> {
     let name = match (program, &state.uplinks[..]) {
         ("from_host", _) => &state.gateway_device,
-        ("from_uplink", [only]) => only,
+        ("from_uplink" | "uplink_xdp", [only]) => only,
         _ => &state.pods.iter().find(|pod| pod.ifindex == ifindex)?.host_device,
     };
     Some(name.clone())

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::{
     RouteNetlinkMessage,
-    link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+    link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp},
 };
 
 use super::{Handle, NetlinkError, socket::Refusal};
@@ -30,6 +30,19 @@ pub struct Link {
     pub alias: Option<String>,
     /// Interface index of the other end of a veth pair, in that end's namespace.
     pub peer: Option<u32>,
+    /// XDP programs that it runs.
+    pub xdp: XdpPrograms,
+}
+
+/// Numbers of the XDP programs of a device, by where they run. Those in the driver and the generic one exclude each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct XdpPrograms {
+    /// In the driver.
+    pub native: Option<u32>,
+    /// By the kernel's generic hook.
+    pub generic: Option<u32>,
+    /// On the device itself.
+    pub offloaded: Option<u32>,
 }
 
 impl Link {
@@ -206,6 +219,7 @@ pub(super) fn link_of(message: &RouteNetlinkMessage) -> Option<Link> {
         up: message.header.flags.contains(LinkFlags::Up),
         alias: None,
         peer: None,
+        xdp: XdpPrograms::default(),
     };
     for attribute in &message.attributes {
         match attribute {
@@ -214,6 +228,7 @@ pub(super) fn link_of(message: &RouteNetlinkMessage) -> Option<Link> {
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::IfAlias(alias) => link.alias = Some(alias.clone()),
             LinkAttribute::Link(peer) => link.peer = Some(*peer),
+            LinkAttribute::Xdp(xdp) => link.xdp = xdp_of(xdp),
             LinkAttribute::LinkInfo(info) => {
                 link.kind = info.iter().find_map(|info| match info {
                     LinkInfo::Kind(kind) => Some(kind.to_string()),
@@ -224,4 +239,17 @@ pub(super) fn link_of(message: &RouteNetlinkMessage) -> Option<Link> {
         }
     }
     Some(link)
+}
+
+fn xdp_of(attributes: &[LinkXdp]) -> XdpPrograms {
+    let mut programs = XdpPrograms::default();
+    for attribute in attributes {
+        match attribute {
+            LinkXdp::DrvProgId(id) => programs.native = Some(*id),
+            LinkXdp::SkbProgId(id) => programs.generic = Some(*id),
+            LinkXdp::HwProgId(id) => programs.offloaded = Some(*id),
+            _ => {}
+        }
+    }
+    programs
 }

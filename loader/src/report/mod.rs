@@ -14,6 +14,6 @@ pub use self::{
     connections::{ConnectionRow, ConnectionsReport, FlushReport, TupleRow},
     counters::{CounterRow, CountersReport, HelperErrorRow, HookSum},
     services::{BackendRow, FrontendRow, ServiceRow, ServicesReport},
-    status::{Attached, LoaderStatus, MapUse, NodeFacts, Pins, StatusReport},
+    status::{Attached, LoaderStatus, MapUse, NodeFacts, Pins, StatusReport, XdpStatus},
     traffic::{PeerRow, PeersReport, PodRow, PodsReport, TrafficRow},
 };

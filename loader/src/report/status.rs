@@ -11,7 +11,10 @@ use super::{
     },
     time::{ago, utc},
 };
-use crate::state::{PassState, Reload};
+use crate::{
+    state::{PassState, Reload},
+    xdp::Choice,
+};
 
 /// A node, as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -64,6 +67,8 @@ pub struct NodeFacts {
     pub underlay: Vec<IpAddr>,
     /// Names of the uplinks.
     pub uplinks: Vec<String>,
+    /// XDP on those that are there.
+    pub xdp: Vec<XdpStatus>,
     /// Name of the gateway device.
     pub gateway_device: String,
     /// The pods' gateways.
@@ -84,6 +89,18 @@ pub struct NodeFacts {
     pub waiting: usize,
     /// How many peers there are.
     pub peers: usize,
+}
+
+/// XDP on an uplink.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct XdpStatus {
+    /// Name of the uplink.
+    pub device: String,
+    /// Name of its driver, where it tells.
+    pub driver: Option<String>,
+    /// What is in force, and why.
+    #[serde(flatten)]
+    pub choice: Choice,
 }
 
 /// A program on a device.
@@ -144,8 +161,9 @@ impl StatusReport {
 
     fn lines(&self) -> Vec<(&'static str, String)> {
         let mut lines = vec![("node", self.node.clone()), ("loader", self.loader())];
-        if let Some(NodeFacts { mac, underlay, uplinks, gateway_device, gateways, vni, port, mtu, .. }) =
-            &self.facts
+        if let Some(NodeFacts {
+            mac, underlay, uplinks, xdp, gateway_device, gateways, vni, port, mtu, ..
+        }) = &self.facts
         {
             lines.extend([
                 ("underlay", format!("{} on {}", list(underlay), list(uplinks))),
@@ -154,6 +172,9 @@ impl StatusReport {
                 ("mtu", mtu.to_string()),
                 ("gateway", format!("{} on {gateway_device}", list(gateways))),
             ]);
+            lines.extend(
+                xdp.iter().map(|XdpStatus { device, choice, .. }| ("xdp", format!("{device} {choice}"))),
+            );
         }
         if let Some(NodeFacts { netns, netns_is_ours, pods, waiting, peers, .. }) = self.facts {
             let whose = if netns_is_ours { "this one" } else { "not this one" };
@@ -260,6 +281,7 @@ fn connections(map: &str, pass: &PassState, now: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::xdp::Mode;
 
     fn report() -> StatusReport {
         StatusReport {
@@ -276,6 +298,11 @@ mod tests {
                 mac: "0a:00:0a:f0:00:14".to_owned(),
                 underlay: vec!["10.240.0.20".parse().unwrap()],
                 uplinks: vec!["eth0".to_owned()],
+                xdp: vec![XdpStatus {
+                    device: "eth0".to_owned(),
+                    driver: Some("ixgbe".to_owned()),
+                    choice: Choice { mode: Mode::Native, why: "driver ixgbe takes it".to_owned() },
+                }],
                 gateway_device: "podlane0".to_owned(),
                 gateways: vec!["10.200.0.1".parse().unwrap()],
                 vni: 1,
@@ -340,6 +367,7 @@ mod tests {
              overlay       vxlan vni 1 port 8472\n\
              mtu           1450\n\
              gateway       10.200.0.1 on podlane0\n\
+             xdp           eth0 native: driver ixgbe takes it\n\
              netns         4026531840 (not this one)\n\
              pods          2, 1 not connected\n\
              peers         3\n\

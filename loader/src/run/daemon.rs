@@ -50,14 +50,20 @@ pub(super) struct Daemon {
 
 impl Daemon {
     /// With a state to be reached.
-    pub(super) fn new(config: PathBuf, paths: NodePaths, desired: Desired, reconciler: Reconciler) -> Self {
-        let remembered = match State::read(&paths.state()) {
-            Ok(state) => state.as_ref().map(RememberedSlots::of).unwrap_or_default(),
-            Err(error) => {
-                log::warn!("{error}; going on without what it remembers");
-                RememberedSlots::default()
-            }
-        };
+    pub(super) fn new(
+        config: PathBuf,
+        paths: NodePaths,
+        desired: Desired,
+        mut reconciler: Reconciler,
+    ) -> Self {
+        let state = State::read(&paths.state()).unwrap_or_else(|error| {
+            log::warn!("{error}; going on without what it remembers");
+            None
+        });
+        let remembered = state.as_ref().map(RememberedSlots::of).unwrap_or_default();
+        if let Some(state) = &state {
+            reconciler.remember(state);
+        }
         Self {
             config,
             paths,
@@ -254,6 +260,7 @@ impl Daemon {
             waiting: outcome.waiting.clone(),
             problems,
             peers: outcome.peers.clone(),
+            xdp: outcome.xdp.clone(),
             last_reload: self.last_reload.clone(),
         };
         if let Err(error) = state.write(&self.paths.state()) {

@@ -5,6 +5,7 @@ mod facts;
 mod pods;
 mod services;
 mod slots;
+mod xdp;
 
 use std::{
     borrow::Cow,
@@ -16,7 +17,7 @@ use std::{
 use anyhow::Context as _;
 use common::counters::Hook;
 
-use self::pods::Pods;
+use self::{pods::Pods, xdp::Xdp};
 pub(super) use self::{
     services::{check_ports, set_accept_local},
     slots::RememberedSlots,
@@ -29,7 +30,7 @@ use crate::{
     device::{self, Gateway, Netns, NetnsId, Owner},
     netlink::{Handle, Link},
     paths::NodePaths,
-    state::{PeerState, PodState, WaitingPod},
+    state::{PeerState, PodState, State, WaitingPod, XdpState},
     sync::{self, Contents, Facts, Services, Slots},
 };
 
@@ -46,6 +47,7 @@ pub(super) struct Reconciler {
     epoch: u64,
     collector: Option<Collector>,
     health: HealthChecks,
+    xdp: Xdp,
     pod_slots: Slots,
     peer_slots: Slots,
     /// MTU that each uplink had when it was last there.
@@ -63,6 +65,8 @@ pub(super) struct Outcome {
     pub(super) waiting: Vec<WaitingPod>,
     /// The peers.
     pub(super) peers: Vec<PeerState>,
+    /// XDP on the uplinks.
+    pub(super) xdp: Vec<XdpState>,
     /// What is not as it should be.
     pub(super) problems: Vec<String>,
 }
@@ -97,6 +101,7 @@ impl Reconciler {
             epoch: 0,
             collector: None,
             health: HealthChecks::new().context("eventfd")?,
+            xdp: Xdp::default(),
             pod_slots: Slots::default(),
             peer_slots: Slots::default(),
             uplink_mtus: BTreeMap::new(),
@@ -113,6 +118,11 @@ impl Reconciler {
         self.programs.as_mut()
     }
 
+    /// Takes over what a previous loader has left of XDP.
+    pub(super) fn remember(&mut self, state: &State) {
+        self.xdp = Xdp::remembered(state);
+    }
+
     /// Brings the node to `desired`. What concerns one pod or one route alone is reported and keeps nothing else from
     /// working; any other failure leaves the programs that are attached with the entries that they have.
     pub(super) fn reconcile(
@@ -120,8 +130,16 @@ impl Reconciler {
         desired: &Desired,
         remembered: &RememberedSlots,
     ) -> anyhow::Result<Outcome> {
+        let outcome = self.bring(desired, remembered)?;
+        // Whether a driver takes XDP shows when it is tried. Where none does, programs that expect it pay for nothing.
+        let in_vain = self.programs.as_ref().is_some_and(Programs::expect_xdp) && !self.xdp.may_run();
+        if in_vain { self.bring(desired, remembered) } else { Ok(outcome) }
+    }
+
+    fn bring(&mut self, desired: &Desired, remembered: &RememberedSlots) -> anyhow::Result<Outcome> {
         let mut problems = Vec::new();
         let devices = self.ensure_devices(desired, &mut problems)?;
+        self.xdp.look(&self.paths, desired.xdp, &devices.uplinks)?;
         self.ensure_programs(desired, &devices, remembered)?;
         self.fill_maps(desired, &devices)?;
         self.sync_services(desired, &mut problems);
@@ -224,8 +242,8 @@ impl Reconciler {
         devices: &Devices,
         remembered: &RememberedSlots,
     ) -> anyhow::Result<()> {
-        let node =
-            facts::node(desired, &devices.gateway, self.uplink_mtus.values().copied().max().unwrap_or(0));
+        let mtu = self.uplink_mtus.values().copied().max().unwrap_or(0);
+        let node = facts::node(desired, &devices.gateway, mtu, self.xdp.may_run());
         if self.programs.as_ref().is_some_and(|programs| programs.are_for(&node, &desired.capacities)) {
             return Ok(());
         }
@@ -328,6 +346,8 @@ impl Reconciler {
                 Err(error) => return Err(error.into()),
             }
         }
+        // TC does what XDP leaves to it, so it is there first.
+        self.xdp.attach(programs, &mut self.netlink, &devices.uplinks, problems)?;
         programs.commit()?;
         for link in devices.pods.links().filter(|link| !link.up) {
             if let Err(error) = self.netlink.set_up(link) {
@@ -339,7 +359,9 @@ impl Reconciler {
 
     /// Removes what is not wanted any more; the maps don't mention it since they were filled.
     fn tidy(&mut self, desired: &Desired, devices: &Devices) -> anyhow::Result<()> {
-        let keep: BTreeSet<_> = devices.hooks().map(|(hook, device)| (hook.name(), device.index)).collect();
+        let at_tc = devices.hooks().map(|(hook, device)| (hook.name(), device.index));
+        let at_xdp = self.xdp.attached().map(|ifindex| (Hook::UplinkXdp.name(), ifindex));
+        let keep: BTreeSet<_> = at_tc.chain(at_xdp).collect();
         bpf::prune_links(&self.paths, &keep)?;
         if devices.loopback.is_none() {
             set_accept_local(&self.paths, false)?;
@@ -362,12 +384,13 @@ impl Reconciler {
         });
         let (pods, waiting, errors) = devices.pods.into_state(desired, &self.pod_slots);
         problems.extend(errors);
-        Outcome { mtu: devices.overlay_mtu, pods, waiting, peers: peers.collect(), problems }
+        let (mtu, xdp) = (devices.overlay_mtu, self.xdp.state());
+        Outcome { mtu, pods, waiting, peers: peers.collect(), xdp, problems }
     }
 }
 
 impl Devices {
-    /// Which program belongs on which device.
+    /// Which program belongs on which device at TC.
     fn hooks(&self) -> impl Iterator<Item = (Hook, &Link)> {
         let gateway = std::iter::once((Hook::FromHost, &self.gateway));
         let uplinks = self.uplinks.iter().map(|link| (Hook::FromUplink, link));

@@ -186,16 +186,14 @@ fn an_uplink_can_be_left_out_without_peers() {
 }
 
 #[test]
-fn later_features_are_refused() {
-    for mode in ["native", "generic"] {
-        says_with(
-            &format!("[xdp]\nmode = \"{mode}\"\n"),
-            &[
-                "15:8 xdp.mode: not supported by this release, which works at TC only; write \"auto\" or \"off\"",
-            ],
-        );
-    }
-    for mode in ["auto", "off"] {
+fn how_xdp_is_used_is_one_of_four() {
+    for mode in ["auto", "native", "generic", "off"] {
         says_with(&format!("[xdp]\nmode = \"{mode}\"\n"), &[]);
     }
+    says_with(
+        "[xdp]\nmode = \"driver\"\n",
+        &["15:8 xdp.mode: \"driver\" is not one of \"auto\", \"native\", \"generic\", \"off\""],
+    );
+    says_with("[xdp]\nmode = true\n", &["15:8 xdp.mode: expected a string, found a boolean"]);
+    says_with("[xdp]\nmod = \"off\"\n", &["15:1 xdp.mod: unknown key; did you mean \"mode\"?"]);
 }

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use super::*;
-use crate::mac;
+use crate::{desired::XdpMode, mac};
 
 #[test]
 fn a_right_file_says_nothing() {
@@ -23,6 +23,7 @@ fn defaults_are_filled_in() {
     assert!(!desired.peers[0].direct);
     assert_eq!(desired.pods[0].interface, "eth0");
     assert_eq!(desired.capacities, crate::desired::Capacities::default());
+    assert_eq!(desired.xdp, XdpMode::Auto);
 }
 
 #[test]
@@ -39,7 +40,7 @@ peers = 20
 routes = 30
 sources = 40
 [xdp]
-mode = "auto"
+mode = "generic"
 [masquerade]
 enabled = false
 exclude = ["10.240.0.0/24"]
@@ -82,6 +83,7 @@ allowed-sources = ["192.0.2.0/24"]
     assert_eq!(desired.pods[0].allowed_sources[0].to_string(), "192.0.2.0/24");
     let sizes = desired.capacities;
     assert_eq!((sizes.pods, sizes.peers, sizes.routes, sizes.sources), (10, 20, 30, 40));
+    assert_eq!(desired.xdp, XdpMode::Generic);
 }
 
 #[test]

@@ -95,7 +95,7 @@ pod-cidr = ["10.200.0.1/24"]
 vni = 99999999
 vni = 2
 [xdp]
-mode = "native"
+mode = "nativ"
 [[peer]]
 name = "worker-1"
 address = ["10.240.0.20"]
@@ -111,7 +111,7 @@ rout = "direct"
             "5:13 node.pod-cidr[0]: 10.200.0.1/24 has host bits set; did you mean \"10.200.0.0/24\"?",
             "7:7 overlay.vni: 99999999 is not from 0 to 16777215",
             "8:1 : duplicate key \"vni\"",
-            "10:8 xdp.mode: not supported by this release, which works at TC only; write \"auto\" or \"off\"",
+            "10:8 xdp.mode: \"nativ\" is not one of \"auto\", \"native\", \"generic\", \"off\"; did you mean \"native\"?",
             "13:12 peer[0].address[0]: the same address as node.address[0] (line 3)",
             "15:1 peer[0].rout: unknown key; did you mean \"route\"?",
         ]

@@ -9,14 +9,15 @@ use crate::{desired::Desired, netlink::Link};
 /// Length of an Ethernet header, which an MTU does not count.
 const ETHERNET: u32 = 14;
 
-/// The facts of the node `desired`, whose gateway device is `gateway` and whose uplinks have an MTU of `mtu` at most.
-pub(super) fn node(desired: &Desired, gateway: &Link, mtu: u32) -> Node {
+/// The facts of the node `desired`, whose gateway device is `gateway` and whose uplinks have an MTU of `mtu` at most, with
+/// XDP on an uplink or without.
+pub(super) fn node(desired: &Desired, gateway: &Link, mtu: u32, xdp: bool) -> Node {
     let [_, vni @ ..] = desired.overlay.vni.to_be_bytes();
     let octets4 = |address: Option<Ipv4Addr>| address.map_or([0; 4], |address| address.octets());
     let octets6 = |address: Option<Ipv6Addr>| address.map_or([0; 16], |address| address.octets());
     Node {
         gateway_ifindex: gateway.index,
-        features: features(desired),
+        features: features(desired, xdp),
         mac: desired.node.mac,
         port: desired.overlay.port.to_be_bytes(),
         vni,
@@ -40,12 +41,13 @@ pub(super) fn has_services(desired: &Desired) -> bool {
 }
 
 /// Bits of [`feature`].
-fn features(desired: &Desired) -> u32 {
+fn features(desired: &Desired, xdp: bool) -> u32 {
     let bits = [
         (desired.has_direct_peer(), feature::DIRECT),
         (has_services(desired), feature::SERVICES),
         (desired.masquerade.enabled, feature::MASQUERADE),
         (has_services(desired) && desired.echo, feature::SERVICE_ECHO),
+        (xdp, feature::XDP),
     ];
     bits.into_iter().filter(|(on, _)| *on).fold(0, |features, (_, bit)| features | bit)
 }
