@@ -36,6 +36,9 @@ pub struct Config {
     /// `[conntrack]`.
     #[serde(skip_serializing_if = "Conntrack::is_default")]
     pub conntrack: Conntrack,
+    /// `[xdp]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub xdp: Option<Xdp>,
     /// `[[peer]]`.
     #[serde(rename = "peer", skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<Peer>,
@@ -95,6 +98,13 @@ pub struct AllServices {
 pub struct Conntrack {
     /// `[conntrack.timeout]`: seconds by kind, such as `tcp-established`.
     pub timeout: BTreeMap<String, u32>,
+}
+
+/// `[xdp]`.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Xdp {
+    /// `auto`, `native`, `generic` or `off`.
+    pub mode: &'static str,
 }
 
 /// `[overlay]`.
@@ -166,6 +176,7 @@ impl Config {
             masquerade: None,
             all_services: None,
             conntrack: Conntrack::default(),
+            xdp: None,
             peers: Vec::new(),
             pods: Vec::new(),
             services: Vec::new(),

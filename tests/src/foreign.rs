@@ -1,4 +1,4 @@
-//! Somebody else's TC program on a hook: one that counts how often it runs and lets every packet go on.
+//! Somebody else's program on a hook: one that counts how often it runs and lets every packet go on.
 
 use std::{
     fs::File,
@@ -16,6 +16,7 @@ const BPF_PROG_TEST_RUN: i64 = 10;
 const BPF_LINK_CREATE: i64 = 28;
 const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
 const BPF_PROG_TYPE_XDP: u32 = 6;
+const BPF_XDP: u32 = 37;
 const BPF_TCX_INGRESS: u32 = 46;
 const BPF_TCX_EGRESS: u32 = 47;
 
@@ -28,11 +29,10 @@ struct Instruction {
     immediate: i32,
 }
 
-/// `r0 = TCX_NEXT; exit`.
-const LET_GO_ON: [Instruction; 2] = [
-    Instruction { code: 0xb7, registers: 0, offset: 0, immediate: -1 },
-    Instruction { code: 0x95, registers: 0, offset: 0, immediate: 0 },
-];
+/// What a TC program says that lets a packet go on.
+const TCX_NEXT: i32 = -1;
+/// What an XDP program says that does.
+const XDP_PASS: i32 = 2;
 
 /// The fields of `union bpf_attr` that loading a program takes.
 #[repr(C)]
@@ -93,9 +93,17 @@ pub struct Foreign {
 impl Foreign {
     /// Attaches the program behind those that are there.
     pub fn attach(netns: &Netns, device: &str, direction: Direction) -> Result<Self> {
-        let program = load(BPF_PROG_TYPE_SCHED_CLS)?;
-        let interface = netns.ifindex(device)?;
         let attach_type = if direction == Direction::Ingress { BPF_TCX_INGRESS } else { BPF_TCX_EGRESS };
+        Self::link(load(BPF_PROG_TYPE_SCHED_CLS)?, netns, device, attach_type)
+    }
+
+    /// Attaches an XDP program, of which a device has one.
+    pub fn attach_xdp(netns: &Netns, device: &str) -> Result<Self> {
+        Self::link(load(BPF_PROG_TYPE_XDP)?, netns, device, BPF_XDP)
+    }
+
+    fn link(program: OwnedFd, netns: &Netns, device: &str, attach_type: u32) -> Result<Self> {
+        let interface = netns.ifindex(device)?;
         let attributes = LinkAttributes {
             program: u32::try_from(program.as_raw_fd()).context("a negative descriptor")?,
             interface,
@@ -107,7 +115,7 @@ impl Foreign {
         };
         // The index is looked up in the namespace of the caller.
         let link = netns.enter(|| {
-            bpf(BPF_LINK_CREATE, &attributes).with_context(|| format!("attach a TCX program to {device}"))
+            bpf(BPF_LINK_CREATE, &attributes).with_context(|| format!("attach a program to {device}"))
         })?;
         Ok(Self { program, _link: link })
     }
@@ -192,13 +200,19 @@ pub fn programs(netns: &Netns, device: &str, direction: Direction) -> Result<Vec
 }
 
 fn load(program_type: u32) -> Result<OwnedFd> {
+    // `r0 = verdict; exit`.
+    let verdict = if program_type == BPF_PROG_TYPE_XDP { XDP_PASS } else { TCX_NEXT };
+    let instructions = [
+        Instruction { code: 0xb7, registers: 0, offset: 0, immediate: verdict },
+        Instruction { code: 0x95, registers: 0, offset: 0, immediate: 0 },
+    ];
     let license = c"GPL";
     let mut name = [0; 16];
     name[..7].copy_from_slice(b"foreign");
     let attributes = ProgramAttributes {
         program_type,
-        instruction_count: u32::try_from(LET_GO_ON.len()).context("a long program")?,
-        instructions: u64::try_from(LET_GO_ON.as_ptr().addr()).context("an address")?,
+        instruction_count: u32::try_from(instructions.len()).context("a long program")?,
+        instructions: u64::try_from(instructions.as_ptr().addr()).context("an address")?,
         license: u64::try_from(license.as_ptr().addr()).context("an address")?,
         log_level: 0,
         log_size: 0,
