@@ -77,6 +77,8 @@ pub enum Helper {
     AdjustHead = 5,
     /// `bpf_xdp_adjust_tail`.
     AdjustTail = 6,
+    /// `bpf_skb_change_head`.
+    ChangeHead = 7,
 }
 
 impl Helper {
@@ -90,6 +92,7 @@ impl Helper {
             4 => "bpf_fib_lookup",
             5 => "bpf_xdp_adjust_head",
             6 => "bpf_xdp_adjust_tail",
+            7 => "bpf_skb_change_head",
             _ => "unknown",
         }
     }

@@ -1,6 +1,6 @@
 //! A TC context as the packet that the decisions work on.
 
-use core::mem::offset_of;
+use core::mem::{MaybeUninit, offset_of};
 
 #[cfg(feature = "trace")]
 use aya_ebpf::EbpfContext;
@@ -10,11 +10,12 @@ use aya_ebpf::{
         BPF_F_ADJ_ROOM_ENCAP_L2_ETH, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6,
         BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_ADJ_ROOM_NO_CSUM_RESET,
         BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
+        bpf_hdr_start_off::BPF_HDR_START_MAC,
     },
     bpf_f_adj_room_encap_l2,
     helpers::{
-        bpf_csum_level, bpf_csum_update, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail,
-        bpf_skb_pull_data,
+        bpf_csum_level, bpf_csum_update, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_head,
+        bpf_skb_change_tail, bpf_skb_load_bytes_relative, bpf_skb_pull_data,
     },
     programs::sk_buff::SkBuff,
 };
@@ -23,6 +24,7 @@ use common::{
     counters::{Hook, Reason},
     handover::Handover,
     linear,
+    node::feature,
     packet::{Failed, Helper, Packet},
     tables::Dataplane as _,
     verdict::Action,
@@ -33,6 +35,7 @@ use crate::{
     action,
     on_hook::{Kind, OnHook},
     pointer::{check, field},
+    stack::zero,
 };
 
 /// `EALREADY` of asm-generic/errno.h.
@@ -76,7 +79,7 @@ impl Skb {
     pub fn of(SkBuff { skb: raw }: SkBuff, hook: Hook) -> Option<Self> {
         let mut skb = Self::new(raw, hook);
         skb.received = skb.len();
-        match skb.linearize(linear::needed(&skb, hook == Hook::FromUplink)) {
+        match skb.prepare() {
             Ok(()) => Some(skb),
             Err(failure) => {
                 skb.failed(failure);
@@ -84,6 +87,62 @@ impl Skb {
                 None
             }
         }
+    }
+
+    /// Sees to it that the packet is as the decisions take it.
+    #[inline(always)]
+    fn prepare(&mut self) -> Result<(), Failed> {
+        let arrives = self.hook() == Hook::FromUplink;
+        if arrives && self.node().has(feature::XDP) {
+            self.restore_ethernet()?;
+        }
+        self.linearize(linear::needed(self, arrives))
+    }
+
+    /// Gives a packet its Ethernet header back that generic XDP has taken: the kernel copies a packet for it and forgets how long that
+    /// header is (`skb->mac_len`; seen on Linux 6.18), so TC is shown the packet from its IP header on.
+    #[inline(always)]
+    fn restore_ethernet(&mut self) -> Result<(), Failed> {
+        let mut header = MaybeUninit::<[u32; 4]>::uninit();
+        // SAFETY: integers; helpers on the program's own context, with a buffer longer than what is asked for. It is refused for a packet without
+        // such a header, which is none of ours.
+        let header = unsafe {
+            let header = zero(&mut header);
+            let place = header.as_mut_ptr().cast();
+            if bpf_skb_load_bytes_relative(self.raw().cast(), 0, place, ETH_LEN as u32, BPF_HDR_START_MAC)
+                != 0
+            {
+                return Ok(());
+            }
+            *header
+        };
+        let [a, b, c, last] = header;
+        if self.starts_with([a, b, c], last) {
+            return Ok(());
+        }
+        // SAFETY: a helper on the program's own context; packet pointers are taken anew after it.
+        check(Helper::ChangeHead, unsafe { bpf_skb_change_head(self.raw(), ETH_LEN as u32, 0) })?;
+        for (nth, word) in [a, b, c].into_iter().enumerate() {
+            if let Some(place) = self.at_mut::<[u8; 4]>(4 * nth) {
+                *place = word.to_ne_bytes();
+            }
+        }
+        if let Some(place) = self.at_mut::<[u8; 2]>(12) {
+            *place = (last as u16).to_ne_bytes();
+        }
+        self.received = self.len();
+        Ok(())
+    }
+
+    /// Whether the packet starts with these twelve bytes, and two more in the low half of `last`.
+    #[inline(always)]
+    fn starts_with(&self, words: [u32; 3], last: u32) -> bool {
+        let word = |at| self.at::<[u8; 4]>(at).map(|bytes| u32::from_ne_bytes(*bytes));
+        let ether_type = self.at::<[u8; 2]>(12).map(|bytes| u16::from_ne_bytes(*bytes));
+        word(0) == Some(words[0])
+            && word(4) == Some(words[1])
+            && word(8) == Some(words[2])
+            && ether_type == Some(last as u16)
     }
 
     /// Sees to it that the headers lie in one piece. They nearly always do; a packet from a raw socket or from a driver

@@ -318,7 +318,6 @@ fn pods_of_two_nodes_reach_each_other() -> Result<()> {
 }
 
 #[test]
-#[ignore = "after generic XDP, Linux 6.18 hands TC a packet without its Ethernet header"]
 fn pods_of_two_nodes_reach_each_other_by_generic_xdp() -> Result<()> {
     require!(setup::ready_with_loader());
     pods_reach_each_other("generic")
