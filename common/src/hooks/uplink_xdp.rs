@@ -1,4 +1,4 @@
-//! XDP of an uplink: what [`from_uplink`] decides, before the kernel has made anything of the packet.
+//! XDP of an uplink: what [`from_uplink()`] decides, before the kernel has made anything of the packet.
 
 use crate::{counters::Reason, hooks::from_uplink, settle::act, tables::Dataplane, verdict::Action};
 
