@@ -185,10 +185,6 @@ impl Packet for Memory {
         self.claimable
     }
 
-    fn handed(&mut self) -> Option<Action> {
-        self.handed
-    }
-
     fn quote(&mut self, keep: usize, room: usize) -> Result<(), Failed> {
         self.resize(Helper::ChangeTail)?;
         self.bytes.truncate(keep);
@@ -258,6 +254,10 @@ impl Dataplane for Memory {
 
     fn act(&mut self, action: Action) -> Action {
         action
+    }
+
+    fn handed(&mut self) -> Option<Action> {
+        self.handed
     }
 
     fn node(&self) -> &'static Node {

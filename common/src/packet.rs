@@ -1,6 +1,6 @@
 //! A packet, as the decisions see it: in the kernel a TC or XDP context, in tests a byte buffer.
 
-use crate::{verdict::Action, wire::Wire};
+use crate::wire::Wire;
 
 /// A packet that starts with its Ethernet header.
 ///
@@ -52,10 +52,6 @@ pub trait Packet {
     /// Takes the packet up: from here on it is changed, and what is decided will be carried out. False at a hook that could not
     /// see to that, where it has to be left as it is.
     fn claim(&mut self) -> bool;
-
-    /// What a hook before this one has decided and left to this one to carry out. What the device has said of checksums
-    /// is about the packet as it was, and forgotten.
-    fn handed(&mut self) -> Option<Action>;
 
     /// Cuts the packet to `keep` bytes, then makes `room` bytes behind the Ethernet header.
     fn quote(&mut self, keep: usize, room: usize) -> Result<(), Failed>;

@@ -107,6 +107,10 @@ pub trait Dataplane:
     /// Carries out an action. The packet is not to be touched after it.
     fn act(&mut self, action: Action) -> Self::Done;
 
+    /// What a hook before this one has decided and left to this one to carry out. What the device has said of checksums
+    /// is about the packet as it was, and forgotten.
+    fn handed(&mut self) -> Option<Action>;
+
     /// The facts of this node.
     fn node(&self) -> &'static Node;
 

@@ -24,6 +24,9 @@ pub trait Kind: Sized {
     /// Carries out an action; the answer is the program's return value.
     fn act(packet: &mut OnHook<Self>, action: Action) -> Self::Done;
 
+    /// See [`Dataplane::handed`](common::tables::Dataplane::handed).
+    fn handed(packet: &mut OnHook<Self>) -> Option<Action>;
+
     /// The context as log messages want it.
     #[cfg(feature = "trace")]
     fn logged(raw: *mut Self::Raw) -> impl EbpfContext;

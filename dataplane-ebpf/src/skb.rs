@@ -66,6 +66,17 @@ impl Kind for Tc {
         action::act(packet, action)
     }
 
+    #[inline(always)]
+    fn handed(packet: &mut Skb) -> Option<Action> {
+        let meta = field::<{ offset_of!(__sk_buff, data_meta) }, _>(packet.raw());
+        let handover = packet.before::<Handover>(meta)?;
+        // SAFETY: `locate` has checked the bounds, and the type is valid for any bytes.
+        let action = unsafe { handover.as_ref() }.action()?;
+        // SAFETY: a helper on the program's own context. Refused where the device verified none.
+        unsafe { bpf_csum_level(packet.raw(), u64::from(BPF_CSUM_LEVEL_DEC)) };
+        Some(action)
+    }
+
     #[cfg(feature = "trace")]
     #[inline(always)]
     fn logged(raw: *mut __sk_buff) -> impl EbpfContext {
@@ -275,17 +286,6 @@ impl Packet for Skb {
     #[inline(always)]
     fn claim(&mut self) -> bool {
         true
-    }
-
-    #[inline(always)]
-    fn handed(&mut self) -> Option<Action> {
-        let meta = field::<{ offset_of!(__sk_buff, data_meta) }, _>(self.raw());
-        let handover = self.before::<Handover>(meta)?;
-        // SAFETY: `locate` has checked the bounds, and the type is valid for any bytes.
-        let action = unsafe { handover.as_ref() }.action()?;
-        // SAFETY: a helper on the program's own context. Refused where the device verified none.
-        unsafe { bpf_csum_level(self.raw(), u64::from(BPF_CSUM_LEVEL_DEC)) };
-        Some(action)
     }
 
     #[inline(always)]

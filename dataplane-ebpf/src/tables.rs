@@ -157,6 +157,11 @@ where
     }
 
     #[inline(always)]
+    fn handed(&mut self) -> Option<Action> {
+        K::handed(self)
+    }
+
+    #[inline(always)]
     fn node(&self) -> &'static Node {
         node()
     }

@@ -56,6 +56,11 @@ impl Kind for Driver {
         }
     }
 
+    #[inline(always)]
+    fn handed(_: &mut Xdp) -> Option<Action> {
+        None
+    }
+
     #[cfg(feature = "trace")]
     #[inline(always)]
     fn logged(raw: *mut xdp_md) -> impl EbpfContext {
@@ -186,11 +191,6 @@ impl Packet for Xdp {
         // All of it: GRO joins packets of the same metadata only.
         *handover = Handover::default();
         true
-    }
-
-    #[inline(always)]
-    fn handed(&mut self) -> Option<Action> {
-        None
     }
 
     #[inline(always)]
