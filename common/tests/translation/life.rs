@@ -62,6 +62,8 @@ struct Known {
     backend: Option<usize>,
     /// The client, or the backend, has sent a FIN; or a RST, and nothing since.
     closed: [u8; 2],
+    /// Whom it had has gone, and the client's entry still names him.
+    cut: bool,
     /// The client's entry is lost.
     lost: bool,
     /// The answers' entry is lost.
@@ -122,6 +124,7 @@ impl Life {
                 let memory = &mut self.world.memory;
                 lose(&mut memory.conntrack4, answers);
                 lose(&mut memory.conntrack6, answers);
+                self.known.cut &= answers;
                 *(if answers { &mut self.known.answers_lost } else { &mut self.known.lost }) = true;
                 self.known.closed[usize::from(answers)] = 0;
             }
@@ -143,6 +146,7 @@ impl Life {
         serving::select(tables, v6);
         if state == backend_state::GONE && self.known.backend == Some(nth) {
             self.known.backend = None;
+            self.known.cut = !self.known.lost;
         }
     }
 
@@ -152,6 +156,9 @@ impl Life {
         let known = &self.known;
         let eligible = self.eligible();
         let opens = self.tcp && flags == flag::SYN;
+        if self.tcp && !opens && known.cut {
+            prop_assert_eq!(fate.reason, Reason::BackendGone, "a segment is no use to another backend");
+        }
         let Some(got) = fate.message() else {
             match fate.reason {
                 // Whom it had has gone.
