@@ -166,9 +166,8 @@ fn random_has_one_element_per_unit_of_weight() {
 }
 
 #[test]
-fn ten_thousand_tables_in_no_time() {
-    let start = std::time::Instant::now();
-    let elements: usize = (0..10_000).map(|seed| table(&endpoints(10, seed)).len()).sum();
-    println!("{elements} elements in {:?}", start.elapsed());
-    assert_eq!(elements, 10_210_000);
+fn every_table_has_the_length_that_is_promised() {
+    for seed in 0..200 {
+        assert_eq!(table(&endpoints(10, seed)).len(), length(10));
+    }
 }

@@ -321,10 +321,9 @@ fn a_nodes_address_is_never_services_alone() {
     assert_eq!(kernel.frontends.entries.borrow().len(), 2);
 }
 
-/// The figures, in memory: run with `--ignored --nocapture`, in release.
+/// Of many services the one that changes is taken for changed, and no other; a loader that starts anew takes all of them up.
 #[test]
-#[ignore = "a measurement"]
-fn ten_thousand_services() {
+fn one_service_among_many_changes_alone() {
     let kernel = Kernel {
         arrays: {
             let array = |elements: u32, size: usize| {
@@ -332,12 +331,12 @@ fn ten_thousand_services() {
                 file.set_len(u64::from(elements) * u64::try_from(size.next_multiple_of(8)).unwrap()).unwrap();
                 (file, elements, size)
             };
-            [array(32768, 32), array(200_000, 32), array(12_000_000, 4), array(::common::interest::WORDS, 8)]
+            [array(2048, 32), array(10_000, 32), array(1_000_000, 4), array(::common::interest::WORDS, 8)]
         },
         frontends: Pinned { capacity: 65536, ..pinned("frontends") },
         source_ranges: pinned("source_ranges"),
     };
-    let mut ports: Vec<ServicePort> = (0..10_000_u32)
+    let mut ports: Vec<ServicePort> = (0..500_u32)
         .map(|number| {
             let [_, _, a, b] = number.to_be_bytes();
             let mut port =
@@ -350,16 +349,10 @@ fn ten_thousand_services() {
         })
         .collect();
     let mut loader = kernel.loader();
-    let started = Instant::now();
     assert!(loader.sync(wanted(&ports)).problems.is_empty());
-    println!("first sync: {:?}", started.elapsed());
     for round in 0..5 {
-        ports[5000].endpoints[0].address = [10, 250, round, 1].into();
-        let started = Instant::now();
+        ports[250].endpoints[0].address = [10, 250, round, 1].into();
         assert_eq!(loader.sync(wanted(&ports)).changed, 1);
-        println!("one service's change: {:?}", started.elapsed());
     }
-    let started = Instant::now();
-    assert_eq!(kernel.loader().sync(wanted(&ports)).changed, 10_000);
-    println!("recovery: {:?}", started.elapsed());
+    assert_eq!(kernel.loader().sync(wanted(&ports)).changed, 500);
 }
