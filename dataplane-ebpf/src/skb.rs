@@ -28,7 +28,7 @@ use common::{
     packet::{Failed, Helper, Packet},
     tables::Dataplane as _,
     verdict::Action,
-    wire::{ETH_LEN, Wire},
+    wire::{ETH_LEN, Wire, ether_type},
 };
 
 use crate::{
@@ -156,6 +156,39 @@ impl Skb {
             && ether_type == Some(last as u16)
     }
 
+    /// Encapsulates what the kernel takes for a tunnel's packet still: `decapsulate` can't make it forget one on this very kernel (an
+    /// underlay of veths), or one that a device has looked into. It needs the room, and `skb->protocol`, which is the Ethernet type that a
+    /// neighbour gets that has to be asked after once more (`neigh_resolve_output` in net/core/neighbour.c). Growing sets that for
+    /// new tunnels only, shrinking always does.
+    #[inline(always)]
+    fn encapsulate_again(&mut self, room: usize, v6: bool) -> Result<(), Failed> {
+        /// More room than is needed, to shrink by.
+        const SPARE: usize = 4;
+        let (outer, l3) = if v6 {
+            (ether_type::IPV6, BPF_F_ADJ_ROOM_DECAP_L3_IPV6)
+        } else {
+            (ether_type::IPV4, BPF_F_ADJ_ROOM_DECAP_L3_IPV4)
+        };
+        let is_right = self.context().protocol == u32::from(u16::from_ne_bytes(outer));
+        let spare = if is_right { 0 } else { SPARE };
+        let flags = u64::from(BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET);
+        // SAFETY: helpers on the program's own context; packet pointers are taken anew after them.
+        unsafe {
+            check(
+                Helper::AdjustRoom,
+                bpf_skb_adjust_room(self.raw(), (room + spare) as i32, BPF_ADJ_ROOM_MAC, flags),
+            )?;
+            if is_right {
+                return Ok(());
+            }
+            let flags = flags | u64::from(l3);
+            check(
+                Helper::AdjustRoom,
+                bpf_skb_adjust_room(self.raw(), -(SPARE as i32), BPF_ADJ_ROOM_MAC, flags),
+            )
+        }
+    }
+
     /// Sees to it that the headers lie in one piece. They nearly always do; a packet from a raw socket or from a driver
     /// that splits headers may not.
     #[inline(always)]
@@ -256,13 +289,7 @@ impl Packet for Skb {
         if made != -EALREADY {
             return check(Helper::AdjustRoom, made);
         }
-        // It has been through a tunnel on this very kernel (an underlay of veths), which `decapsulate` could not make it
-        // forget: it needs the room only, the marks of a tunnel packet are on it still.
-        let flags = u64::from(BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET);
-        // SAFETY: as above.
-        check(Helper::AdjustRoom, unsafe {
-            bpf_skb_adjust_room(self.raw(), room as i32, BPF_ADJ_ROOM_MAC, flags)
-        })
+        self.encapsulate_again(room, v6)
     }
 
     #[inline(always)]

@@ -21,6 +21,8 @@ use testbed::{
 
 const NAME: &str = "default/web";
 const NODE_PORT: u16 = 30_080;
+/// Longer than a way to a peer is taken as it is (`common::hops`, at the slowest clock that a kernel has).
+const A_WAY_IS_OLD: Duration = Duration::from_millis(700);
 
 /// A service with everything: its own address, a node port, an address in the world outside, one of a load balancer.
 fn everything(facts: &Facts, pods: &[(usize, usize)]) -> Service {
@@ -144,6 +146,28 @@ fn pods_and_nodes_call_node_ports() -> Result<()> {
             node_port(&bed, 0, ipv4)?,
             &["pod-0-1", "pod-1-0"],
         )?;
+    }
+    Ok(())
+}
+
+/// NP-7, OV-1: out of one tunnel and into the next goes what is of either family, also when the way is not known for the moment and the
+/// kernel has to route the new tunnel's packet.
+#[test]
+fn packets_of_both_families_go_from_tunnel_to_tunnel() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let bed = Bed::two_nodes(|facts, config| config.services.push(everything(facts, &[(0, 1)])))?;
+    bed.cluster.as_on_a_wire()?;
+    // By the other node and back to a pod of this one.
+    let caller = &bed.pod(0, 0).netns;
+    for ipv4 in FAMILIES {
+        let to = node_port(&bed, 1, ipv4)?;
+        for protocol in PROTOCOLS {
+            let mut session = Session::open(caller, protocol, to)?;
+            session.ask()?;
+            std::thread::sleep(A_WAY_IS_OLD);
+            let size = if protocol == Protocol::Tcp { 1 << 20 } else { 1300 };
+            session.exchange(size, size).with_context(|| format!("{protocol:?} to {to}"))?;
+        }
     }
     Ok(())
 }
