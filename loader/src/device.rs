@@ -17,6 +17,6 @@ pub use self::{
     ethtool::Ethtool,
     gateway::{Gateway, ensure_gateway, remove_gateways},
     netns::{Netns, NetnsError, NetnsId},
-    pod::{PodSpec, ensure_pod, find_pod_device, host_device_name, remove_strangers},
+    pod::{PodSpec, await_pod, ensure_pod, find_pod_device, host_device_name, remove_strangers},
     sysctl::{Sysctl, SysctlError},
 };

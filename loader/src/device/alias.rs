@@ -60,6 +60,7 @@ mod tests {
             mac: None,
             mtu: 0,
             up: true,
+            running: true,
             alias: Some("podlane:worker-10:default/web".into()),
             peer: None,
             xdp: XdpPrograms::default(),

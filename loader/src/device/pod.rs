@@ -1,6 +1,12 @@
 //! A pod's veth pair: its host side here, its other side with addresses and routes in the pod's namespace.
 
-use std::{net::IpAddr, os::fd::AsFd as _};
+use std::{
+    net::IpAddr,
+    os::fd::AsFd as _,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -14,6 +20,10 @@ use crate::{
 
 const REMEDY: &str = "delete or rename it";
 const INNER_REMEDY: &str = "delete it, or set the pod's `interface` to another name";
+
+/// How long a pod's side may take to have a carrier, and how often it is looked at.
+const CARRIER_PATIENCE: Duration = Duration::from_secs(2);
+const CARRIER_PAUSE: Duration = Duration::from_millis(1);
 
 /// What a pod's devices should be.
 #[derive(Clone, Debug)]
@@ -46,15 +56,30 @@ pub fn ensure_pod(netlink: &mut Handle, own: NetnsId, spec: &PodSpec<'_>) -> Res
     if netns.id() == own {
         return Err(DeviceError::OwnNetns(path.clone()).into());
     }
-    let mut inside = netns
-        .run(Handle::open)
-        .and_then(|opened| opened.map_err(|error| NetnsError::new("open a netlink socket in", path, error)))
-        .map_err(DeviceError::from)?;
+    let mut inside = open_inside(&netns, path).map_err(DeviceError::from)?;
 
     let (host, inner) = ensure_pair(netlink, &mut inside, &netns, spec)?;
     ensure_host_side(netlink, &host, spec)?;
     netns.run(|| ensure_inner_side(&mut inside, &inner, spec)).map_err(DeviceError::from)??;
     Ok(host)
+}
+
+/// Waits until a pod whose host side has just been set up can send; false if that takes too long.
+///
+/// Its own side was up first, without a carrier, and what it sends is dropped (`noop_qdisc`) until the kernel has taken note of
+/// that, in a worker that waits for the lock of all network configuration. Asking for the link makes Linux do so at once since 6.8
+/// (`linkwatch_sync_dev` in `rtnl_getlink`, commit facd15dfd691); before, it is asked until it has.
+pub fn await_pod(pod: &Pod) -> Result<bool, DeviceError> {
+    let Some(netns) = Netns::open(&pod.netns)? else { return Ok(false) };
+    let mut inside = open_inside(&netns, &pod.netns)?;
+    let asked = Instant::now();
+    while !inside.link(&pod.interface)?.is_some_and(|link| link.running) {
+        if asked.elapsed() > CARRIER_PATIENCE {
+            return Ok(false);
+        }
+        thread::sleep(CARRIER_PAUSE);
+    }
+    Ok(true)
 }
 
 /// The host-side device that a pod has, whatever state it is in.
@@ -82,6 +107,11 @@ pub fn remove_strangers(
         removed.push(link.name);
     }
     Ok(removed)
+}
+
+fn open_inside(netns: &Netns, path: &Path) -> Result<Handle, NetnsError> {
+    let opened = netns.run(Handle::open)?;
+    opened.map_err(|error| NetnsError::new("open a netlink socket in", path, error))
 }
 
 /// Finds the pair, or makes it; a host side whose other end is not in this namespace belonged to an earlier life of the

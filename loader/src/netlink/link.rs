@@ -26,6 +26,8 @@ pub struct Link {
     pub mtu: u32,
     /// Administratively up.
     pub up: bool,
+    /// Up, with a carrier, and ready for packets.
+    pub running: bool,
     /// Free text that whoever made it put there.
     pub alias: Option<String>,
     /// Interface index of the other end of a veth pair, in that end's namespace.
@@ -217,6 +219,7 @@ pub(super) fn link_of(message: &RouteNetlinkMessage) -> Option<Link> {
         mac: None,
         mtu: 0,
         up: message.header.flags.contains(LinkFlags::Up),
+        running: message.header.flags.contains(LinkFlags::Running),
         alias: None,
         peer: None,
         xdp: XdpPrograms::default(),

@@ -143,7 +143,7 @@ impl Reconciler {
         self.ensure_programs(desired, &devices, remembered)?;
         self.fill_maps(desired, &devices)?;
         self.sync_services(desired, &mut problems);
-        self.attach(&devices, &mut problems)?;
+        self.attach(desired, &devices, &mut problems)?;
         self.tidy(desired, &devices)?;
         self.look_after_connections(desired)?;
         problems.extend(self.health.set(&desired.health_checks));
@@ -334,7 +334,12 @@ impl Reconciler {
     }
 
     /// Attaches the programs and, once they are, sets the pods' devices up.
-    fn attach(&mut self, devices: &Devices, problems: &mut Vec<String>) -> anyhow::Result<()> {
+    fn attach(
+        &mut self,
+        desired: &Desired,
+        devices: &Devices,
+        problems: &mut Vec<String>,
+    ) -> anyhow::Result<()> {
         let Some(programs) = &mut self.programs else { return Ok(()) };
         for (hook, device) in devices.hooks() {
             match programs.ensure_attached(hook, device) {
@@ -349,11 +354,7 @@ impl Reconciler {
         // TC does what XDP leaves to it, so it is there first.
         self.xdp.attach(programs, &mut self.netlink, &devices.uplinks, problems)?;
         programs.commit()?;
-        for link in devices.pods.links().filter(|link| !link.up) {
-            if let Err(error) = self.netlink.set_up(link) {
-                problems.push(error.to_string());
-            }
-        }
+        devices.pods.start(&mut self.netlink, desired, problems);
         Ok(())
     }
 

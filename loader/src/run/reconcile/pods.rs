@@ -56,6 +56,25 @@ impl Pods {
         Ok(pods)
     }
 
+    /// Sets up what is down still, and sees to it that these pods' next packets get through.
+    pub(super) fn start(&self, netlink: &mut Handle, desired: &Desired, problems: &mut Vec<String>) {
+        let down = |pod: &&Pod| self.connected.get(&pod.name).is_some_and(|link| !link.up);
+        let (mut started, down) = (Vec::new(), desired.pods.iter().filter(down));
+        for pod in down {
+            match netlink.set_up(&self.connected[&pod.name]) {
+                Ok(()) => started.push(pod),
+                Err(error) => problems.push(error.to_string()),
+            }
+        }
+        for pod in started {
+            match device::await_pod(pod) {
+                Ok(true) => {}
+                Ok(false) => log::warn!("pod {}: {} is slow to have a carrier", pod.name, pod.interface),
+                Err(error) => problems.push(format!("pod {}: {error}", pod.name)),
+            }
+        }
+    }
+
     /// The host-side devices.
     pub(super) fn links(&self) -> impl Iterator<Item = &Link> {
         self.connected.values()
