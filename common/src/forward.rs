@@ -21,6 +21,8 @@ use crate::{
 pub enum Origin {
     /// A pod's, which the node routes: that takes a hop.
     Pod,
+    /// Somebody's outside, who is handed on: as a pod's, but the node's stack would take it for its own.
+    Client,
     /// The node's own stack's, which has paid for its hop.
     Node,
     /// Ours, in answer to a packet that is to be counted under that reason.
@@ -89,7 +91,7 @@ where
         return Err(Refusal::Answer(Reason::TooBig, Trouble::TooBig { mtu: route.mtu }));
     }
     let flow = ip.flow(packet);
-    if origin == Origin::Pod {
+    if matches!(origin, Origin::Pod | Origin::Client) {
         F::take_hop(packet, ETH_LEN)?;
     }
     let reason = match origin {

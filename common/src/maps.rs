@@ -13,7 +13,7 @@ pub use self::{
     connection::{Connection, FragmentKey, FragmentPorts, Staged, Tuple, connection_flag},
     service::{
         Affinity, Backend, Client, Frontend, FrontendKey, Selection, Service, SourceRange, backend_flag,
-        backend_state, service_flag,
+        backend_state, scope, service_flag,
     },
 };
 

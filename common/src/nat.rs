@@ -102,6 +102,10 @@ where
     F: Family,
     D: Dataplane + Connections<F>,
 {
+    if side == Side::Large {
+        // The connection begins once more, as one that this node translates.
+        forget(packet, ip);
+    }
     let staged = match unknown(packet, ip) {
         Ok(staged) => staged,
         Err(step) => return step,
@@ -176,6 +180,21 @@ where
     let Some(entry) = Connections::<F>::connection(packet, &staged.answer) else { return };
     entry.becomes().reverse_into(&mut staged.answer);
     rewrite::packet(packet, ip, &staged.key, &staged.answer);
+}
+
+/// Forgets the connection of a packet that is not translated.
+#[inline(never)]
+fn forget<F, D>(packet: &mut D, ip: &Ip<F>)
+where
+    F: Family,
+    D: Dataplane + Connections<F>,
+{
+    let Some(staged) = workspace::<F, D>(packet) else { return };
+    if tuple::read(packet, ip, &mut staged.key) {
+        staged.key.reverse_into(&mut staged.answer);
+        Connections::<F>::forget(packet, &staged.key);
+        Connections::<F>::forget(packet, &staged.answer);
+    }
 }
 
 /// Where this CPU works on a connection.

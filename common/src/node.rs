@@ -58,6 +58,8 @@ pub mod feature {
     pub const SERVICE_ECHO: u32 = 8;
     /// Some uplink's packets are decided at XDP: TC carries out what that could not.
     pub const XDP: u32 = 16;
+    /// Peers hand on to backends of this node whom somebody outside has called them for.
+    pub const DSR: u32 = 32;
 }
 
 impl Node {

@@ -122,6 +122,13 @@ impl Desired {
         self.peers.iter().any(|peer| peer.direct)
     }
 
+    /// Whether other nodes hand callers on to this one.
+    #[must_use]
+    pub fn is_handed_callers(&self) -> bool {
+        let mut exposures = self.services.iter().flat_map(|port| &port.exposures);
+        exposures.any(|exposure| exposure.kind == services::Kind::HandedOn)
+    }
+
     /// Whether an address is this node's on the underlay or at which its node ports are called, or a peer's.
     #[must_use]
     pub fn is_node_address(&self, address: IpAddr) -> bool {

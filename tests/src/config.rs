@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 pub use self::service::{
-    Affinity, Algorithm, Backend, HostPort, Policy, Protocol, Service, ServicePort, State,
+    Affinity, Algorithm, Backend, Forwarding, HostPort, Policy, Protocol, Service, ServicePort, State,
 };
 use crate::{
     address::show_mac,

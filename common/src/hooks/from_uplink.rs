@@ -161,7 +161,14 @@ where
     }
     let mut step = Step::Untouched;
     if nat::concerns(packet, ip) {
-        step = Stage::<F>::translate(packet, ip, Side::Uplink).goes_on()?;
+        let side = side(packet, ip, arrival);
+        step = Stage::<F>::translate(packet, ip, side).goes_on()?;
+    }
+    if step == Step::HandedOn {
+        if let Some(done) = hand_on(packet, ip)? {
+            return Ok(done);
+        }
+        step = Stage::<F>::translate(packet, ip, Side::Large).goes_on()?;
     }
     if arrival.peer == OUTSIDE && !step.translated() {
         return Ok(act(packet, Reason::Foreign, Action::Continue));
@@ -179,6 +186,51 @@ where
         // This node is no way to anywhere else, unless it is the one that translates.
         _ if step.translated() && route.is_peer() => forward::to_peer(packet, ip, route, Origin::Pod),
         _ => Err(Reason::NoRoute.into()),
+    }
+}
+
+/// Whose packet it is. What a peer sends is its own pods' or its own, unless it hands somebody on.
+#[inline(always)]
+fn side<F, D>(packet: &D, ip: &Ip<F>, arrival: Arrival) -> Side
+where
+    F: Family,
+    D: Dataplane + Tables<F>,
+{
+    if arrival.peer == OUTSIDE {
+        return Side::Outside;
+    }
+    if arrival.room == 0 || !packet.node().has(feature::DSR) {
+        return Side::Peer;
+    }
+    match Tables::<F>::route(packet, &ip.src) {
+        Some(route) if route.is_peer() => Side::Peer,
+        _ => Side::HandedOn,
+    }
+}
+
+/// To the node of the backend that `ip` names, as it came; none if the node's stack would have to cut it into fragments, which takes
+/// it for its own.
+#[inline(always)]
+fn hand_on<F, D>(packet: &mut D, ip: &mut Ip<F>) -> Result<Option<D::Done>, Refusal>
+where
+    F: Family,
+    D: Dataplane + Tables<F>,
+{
+    let sent = match Tables::<F>::route(packet, &ip.dst) {
+        Some(route) if route.is_peer() => forward::to_peer(packet, ip, route, Origin::Client),
+        _ => Err(Reason::NoRoute.into()),
+    };
+    let refusal = match sent {
+        Ok(done) => return Ok(Some(done)),
+        Err(refusal) => refusal,
+    };
+    // What comes next is about what the packet says.
+    if let Some(said) = F::parse(packet, ETH_LEN) {
+        *ip = said;
+    }
+    match refusal {
+        Refusal::Answer(Reason::TooBig, _) if ip.may_fragment => Ok(None),
+        refusal => Err(refusal),
     }
 }
 

@@ -112,6 +112,9 @@ pub mod connection_flag {
     pub const INBOUND: u32 = 32;
     /// Masqueraded: `becomes` (of the answers: the key) has a port of the masquerade's on one of the node's addresses.
     pub const MASQUERADED: u32 = 64;
+    /// It is another node's to translate, the backend's, to which its packets go as they came: the entry is here so that all of
+    /// them go to the same one. No answers come this way.
+    pub const HANDED_ON: u32 = 128;
 }
 
 /// Key of `fragments`: a packet that was cut.

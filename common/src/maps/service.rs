@@ -18,8 +18,18 @@ pub struct FrontendKey {
     pub protocol: u8,
     /// Family of `address`: 4 or 6.
     pub family: u8,
+    /// One of [`scope`].
+    pub scope: u8,
     /// Zero.
-    pub reserved: [u8; 4],
+    pub reserved: [u8; 3],
+}
+
+/// Values of [`FrontendKey::scope`]: for whom it is.
+pub mod scope {
+    /// For everyone who calls.
+    pub const CALLED: u8 = 0;
+    /// For packets that another node was called with, and has handed on to a backend of this one as they came.
+    pub const HANDED_ON: u8 = 1;
 }
 
 /// Value of `frontends`.
@@ -65,6 +75,9 @@ pub mod service_flag {
     pub const INSIDE_LOCAL: u32 = 4;
     /// `outside` has this node's backends only (external traffic policy Local).
     pub const OUTSIDE_LOCAL: u32 = 8;
+    /// Whoever calls from outside and gets a backend of another node is handed on to that node as he is, and it answers him
+    /// directly (direct server return).
+    pub const DSR: u32 = 16;
 }
 
 /// Which elements of `maglev` are a service's.

@@ -8,7 +8,7 @@ use crate::{
     family::{Family, Fragment, Ip},
     maps::{Connection, Staged, backend_state, connection_flag},
     tables::{Connections, Dataplane, Entry, Origin},
-    wire::protocol,
+    wire::{load16, protocol},
 };
 
 const FIN: u8 = 0x01;
@@ -85,14 +85,30 @@ where
     if entry.count(len, packet.ticks(), note(flags, staged.key.protocol, tcp)) {
         reserve::heal::<F, D>(packet, staged, entry);
     }
-    if flags & connection_flag::INBOUND != 0 {
-        return Step::Untouched;
+    if flags & (connection_flag::INBOUND | connection_flag::HANDED_ON) != 0 {
+        return as_it_is(packet, ip, entry);
     }
     rewrite::packet(packet, ip, &staged.key, entry.becomes());
     match flags & (connection_flag::MASQUERADED | connection_flag::REPLY) {
         connection_flag::MASQUERADED => Step::Masqueraded,
         _ => Step::Translated,
     }
+}
+
+/// A packet of a connection that this node does not translate.
+#[inline(always)]
+pub fn as_it_is<F, D>(packet: &D, ip: &mut Ip<F>, entry: Entry<F::Addr>) -> Step
+where
+    F: Family,
+    D: Dataplane,
+{
+    const ON: u32 = connection_flag::HANDED_ON;
+    if entry.flags() & (ON | connection_flag::REPLY) != ON {
+        return Step::Untouched;
+    }
+    let Some(backend) = packet.backend(entry.origin().backend) else { return Step::BackendGone };
+    ip.dst = F::narrow(load16(&backend.address));
+    Step::HandedOn
 }
 
 /// Whether a connection is still what it was; one number, as a BPF function can return it.

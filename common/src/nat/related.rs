@@ -3,7 +3,7 @@
 use network_types::icmp::Icmpv4Hdr;
 
 use super::{
-    Step, rewrite,
+    Step, established, rewrite,
     tuple::{self, ICMP_ID},
     workspace,
 };
@@ -33,8 +33,8 @@ where
     }
     let Some(entry) = Connections::<F>::connection(packet, &staged.key) else { return Step::Untouched };
     let becomes = entry.becomes();
-    if entry.flags() & connection_flag::INBOUND != 0 {
-        return Step::Untouched;
+    if entry.flags() & (connection_flag::INBOUND | connection_flag::HANDED_ON) != 0 {
+        return established::as_it_is(packet, ip, entry);
     }
     let changed = quote::<F, D>(packet, start, &staged.key, becomes);
     let old = F::sum(ip.src) + F::sum(ip.dst);

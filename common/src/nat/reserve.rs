@@ -58,6 +58,13 @@ pub fn inbound<F: Family, D: Dataplane>(packet: &D, staged: &mut Staged<F::Addr>
     staged.connection.flags = connection_flag::INBOUND;
 }
 
+/// Stages a connection that the backend's node translates.
+#[inline(always)]
+pub fn hand_on<F: Family, D: Dataplane>(packet: &D, staged: &mut Staged<F::Addr>, origin: &Origin) {
+    stage::<F, D>(packet, staged, Source::Client, origin);
+    staged.connection.flags = connection_flag::HANDED_ON;
+}
+
 #[inline(always)]
 fn fill<A>(connection: &mut Connection<A>, origin: &Origin, now: u32, flags: u32) {
     connection.packets = 0;
@@ -177,7 +184,7 @@ where
     F: Family,
     D: Dataplane + Connections<F>,
 {
-    const LASTING: u32 = connection_flag::INBOUND | connection_flag::MASQUERADED;
+    const LASTING: u32 = connection_flag::INBOUND | connection_flag::MASQUERADED | connection_flag::HANDED_ON;
     let Staged { key, answer, answers, .. } = staged;
     entry.becomes().reverse_into(answer);
     if Connections::<F>::connection(packet, answer).is_some() {

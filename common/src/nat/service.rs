@@ -9,7 +9,7 @@ use crate::{
     flow,
     maps::{
         Affinity, Backend, Client, Frontend, FrontendKey, Selection, Service, SourceRange, Staged, Tuple,
-        backend_flag, backend_state, connection::TICK_NS, service_flag,
+        backend_flag, backend_state, connection::TICK_NS, scope, service_flag,
     },
     node::feature,
     tables::{Connections, Dataplane, Origin},
@@ -24,7 +24,7 @@ where
     D: Dataplane + Connections<F>,
 {
     let key = &staged.key;
-    let Some(id) = called::<F, D>(packet, key) else { return nobody::<F, D>(packet, key) };
+    let Some(id) = called::<F, D>(packet, key, side) else { return nobody::<F, D>(packet, key) };
     let Some(service) = packet.service(id) else { return Step::NoSuchService };
     if service.flags & service_flag::SOURCE_RANGES != 0 && !may_call::<F, D>(packet, id, key.src) {
         return Step::SourceRange;
@@ -44,6 +44,10 @@ where
         backend: index,
         backend_generation: backend.generation,
     };
+    if side == Side::Outside && service.flags & service_flag::DSR != 0 && backend.flags == 0 {
+        reserve::hand_on::<F, D>(packet, staged, &origin);
+        return Step::Begun;
+    }
     let source = source::<F, D>(packet, key, &backend, side);
     reserve::stage::<F, D>(packet, staged, source, &origin);
     let becomes = &mut staged.connection.becomes;
@@ -57,8 +61,12 @@ where
 
 /// The service at a packet's destination.
 #[inline(always)]
-fn called<F: Family, D: Dataplane>(packet: &D, key: &Tuple<F::Addr>) -> Option<u32> {
-    packet.frontend(&frontend::<F>(key.dst, key.dst_port, key.protocol)).map(|frontend| frontend.service)
+fn called<F: Family, D: Dataplane>(packet: &D, key: &Tuple<F::Addr>, side: Side) -> Option<u32> {
+    let mut frontend = frontend::<F>(key.dst, key.dst_port, key.protocol);
+    if side == Side::HandedOn {
+        frontend.scope = scope::HANDED_ON;
+    }
+    packet.frontend(&frontend).map(|frontend| frontend.service)
 }
 
 /// What becomes of a packet that calls no service: a service address has no other ports.
@@ -81,7 +89,14 @@ pub fn owns<F: Family, D: Dataplane>(packet: &D, address: F::Addr) -> bool {
 
 #[inline(always)]
 fn frontend<F: Family>(address: F::Addr, port: [u8; 2], protocol: u8) -> FrontendKey {
-    let mut key = FrontendKey { address: [0; 16], port, protocol, family: F::NUMBER, reserved: [0; 4] };
+    let mut key = FrontendKey {
+        address: [0; 16],
+        port,
+        protocol,
+        family: F::NUMBER,
+        scope: scope::CALLED,
+        reserved: [0; 3],
+    };
     store16(F::wide(address), &mut key.address);
     key
 }
@@ -102,7 +117,9 @@ fn choose<F: Family, D: Dataplane>(
     side: Side,
 ) -> Result<u32, Step> {
     let (word, local) = match side {
-        Side::Uplink => (service.outside, service_flag::OUTSIDE_LOCAL),
+        Side::Outside | Side::Large | Side::Peer | Side::HandedOn => {
+            (service.outside, service_flag::OUTSIDE_LOCAL)
+        }
         Side::Pod | Side::Host => (service.inside, service_flag::INSIDE_LOCAL),
     };
     let (first, count) = match Selection::unpack(word) {

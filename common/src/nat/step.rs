@@ -11,8 +11,14 @@ use crate::{
 pub enum Side {
     /// A pod of this node.
     Pod,
-    /// An uplink, in a tunnel or not.
-    Uplink,
+    /// A peer, of its own pods or the peer itself.
+    Peer,
+    /// A peer, which was called by somebody outside and has handed him on.
+    HandedOn,
+    /// An uplink, and no peer.
+    Outside,
+    /// As [`Outside`](Self::Outside), of a packet that is too large to be handed on.
+    Large,
     /// The node's own stack.
     Host,
 }
@@ -31,6 +37,8 @@ pub enum Step {
     Translated,
     /// Translated: it has the node's own address as its source now.
     Masqueraded,
+    /// Left as it is, for the backend's node to translate. Only what is known of the packet names the backend as its destination.
+    HandedOn,
     /// An echo request to a service address.
     Echo,
     /// See [`Reason::NoSuchService`].
@@ -58,19 +66,23 @@ impl Side {
     pub const fn of(number: u32) -> Self {
         match number {
             0 => Self::Pod,
-            1 => Self::Uplink,
+            1 => Self::Peer,
+            2 => Self::HandedOn,
+            3 => Self::Outside,
+            4 => Self::Large,
             _ => Self::Host,
         }
     }
 }
 
 impl Step {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::Unknown,
         Self::Begun,
         Self::Untouched,
         Self::Translated,
         Self::Masqueraded,
+        Self::HandedOn,
         Self::Echo,
         Self::NoSuchService,
         Self::NoBackend,
@@ -105,9 +117,12 @@ impl Step {
     #[inline(always)]
     pub fn goes_on(self) -> Result<Self, Refusal> {
         Err(match self {
-            Self::Unknown | Self::Begun | Self::Untouched | Self::Translated | Self::Masqueraded => {
-                return Ok(self);
-            }
+            Self::Unknown
+            | Self::Begun
+            | Self::Untouched
+            | Self::Translated
+            | Self::Masqueraded
+            | Self::HandedOn => return Ok(self),
             Self::Echo => Refusal::Answer(Reason::EchoReply, Trouble::Echo),
             Self::NoSuchService => Reason::NoSuchService.into(),
             Self::NoBackend => Reason::NoBackend.into(),

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use common::{
     family::{Family, V4, V6},
     interest,
-    maps::{Backend, Frontend, FrontendKey, Selection, Service, backend_flag, backend_state},
+    maps::{Backend, Frontend, FrontendKey, Selection, Service, backend_flag, backend_state, scope},
     memory::ServiceTables,
 };
 
@@ -113,6 +113,7 @@ fn key(v6: bool, address: &[u8], port: u16, protocol: u8) -> FrontendKey {
         port: port.to_be_bytes(),
         protocol,
         family: family(v6),
-        reserved: [0; 4],
+        scope: scope::CALLED,
+        reserved: [0; 3],
     }
 }

@@ -139,6 +139,12 @@ impl File {
         cluster
     }
 
+    /// Names of the peers that are reached without a tunnel.
+    pub(super) fn direct_peers(&self) -> impl Iterator<Item = &str> {
+        let direct = self.peers.iter().filter(|peer| peer.direct.unwrap_or(self.overlay.direct));
+        direct.filter_map(|peer| peer.name.as_ref()).map(|name| name.value.as_str())
+    }
+
     /// The service CIDR that an address is in.
     pub(super) fn service_cidr_of(&self, address: IpAddr) -> Option<&At<IpNet>> {
         let cidrs = self.node.iter().flat_map(|node| &node.service_cidrs.items);

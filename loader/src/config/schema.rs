@@ -110,6 +110,7 @@ pub(super) const SERVICE: Table = Table {
         "external-traffic-policy",
         "internal-traffic-policy",
         "algorithm",
+        "forwarding-mode",
         "health-check-node-port",
         SERVICE_PORT.name,
     ],

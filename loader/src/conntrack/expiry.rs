@@ -69,11 +69,15 @@ impl Pair {
         if self.protocol != protocol::TCP {
             return if answered { State::Answered } else { State::Unanswered };
         }
-        if (forward | reply) & connection_flag::RST != 0 || forward & reply & FIN != 0 {
+        // The answers of one that is handed on go another way: it is judged by what goes this way.
+        let handed_on = forward & connection_flag::HANDED_ON != 0;
+        let closed = forward & FIN != 0 && (handed_on || reply & FIN != 0);
+        if closed || (forward | reply) & connection_flag::RST != 0 {
             return State::Closing;
         }
         // The handshake ends with the opener's acknowledgement; of an opener that is missing, it is as if it had been.
-        if answered && forward & connection_flag::ESTABLISHED != 0 { State::Established } else { State::Syn }
+        let established = (handed_on || answered) && forward & connection_flag::ESTABLISHED != 0;
+        if established { State::Established } else { State::Syn }
     }
 
     /// Those of a direction; of one that is missing, those of the other.

@@ -16,6 +16,8 @@ pub struct Policies {
     pub internal_local: bool,
     /// The external one is Local: clients from outside get endpoints of the node that they call.
     pub external_local: bool,
+    /// Callers from outside are handed on to another node's endpoints, which answer them directly.
+    pub dsr: bool,
 }
 
 impl Endpoint {
@@ -58,12 +60,14 @@ impl Exposure {
         policies: Policies,
         source_ranges: Vec<IpNet>,
     ) -> Self {
-        let Policies { internal_local, external_local } = policies;
+        let Policies { internal_local, external_local, dsr } = policies;
         let (inside_local, outside_local) = match kind {
             Kind::ClusterIp => (internal_local, internal_local),
             Kind::ExternalIp | Kind::LoadBalancer | Kind::NodePort => (false, external_local),
             Kind::HostPort => (false, false),
+            Kind::HandedOn => (false, true),
         };
+        let from_outside = matches!(kind, Kind::ExternalIp | Kind::LoadBalancer | Kind::NodePort);
         Self {
             kind,
             frontends,
@@ -72,6 +76,7 @@ impl Exposure {
             source_ranges,
             inside_local,
             outside_local,
+            dsr: dsr && from_outside,
         }
     }
 }

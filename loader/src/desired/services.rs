@@ -126,6 +126,8 @@ pub struct Exposure {
     pub inside_local: bool,
     /// `outside` has endpoints of this node only.
     pub outside_local: bool,
+    /// Who calls from outside and gets an endpoint of another node is handed on to that node as he is, and answered by it.
+    pub dsr: bool,
 }
 
 /// Kind of a frontend.
@@ -143,6 +145,10 @@ pub enum Kind {
     NodePort,
     /// A port of a pod's node.
     HostPort,
+    /// What is called at another node that hands its callers on to endpoints of this one: its node port, an external address, a
+    /// load balancer's.
+    #[serde(rename = "DSR")]
+    HandedOn,
 }
 
 /// Who takes new connections.
@@ -240,6 +246,7 @@ impl Kind {
             Self::LoadBalancer => "LoadBalancer",
             Self::NodePort => "NodePort",
             Self::HostPort => "HostPort",
+            Self::HandedOn => "DSR",
         }
     }
 

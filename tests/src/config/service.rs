@@ -32,6 +32,9 @@ pub struct Service {
     /// How backends are picked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub algorithm: Option<Algorithm>,
+    /// How callers from outside come to another node's backends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forwarding_mode: Option<Forwarding>,
     /// Port that tells load balancers whether this node has backends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health_check_node_port: Option<u16>,
@@ -60,6 +63,16 @@ pub enum Algorithm {
     Maglev,
     /// At random.
     Random,
+}
+
+/// How callers from outside come to another node's backends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Forwarding {
+    /// With the address of the node that they have called.
+    Snat,
+    /// As they are.
+    Dsr,
 }
 
 /// `affinity`.

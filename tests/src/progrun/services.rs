@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use common::{
     family::{Family as _, V4, V6},
     interest,
-    maps::{Backend, Frontend, FrontendKey, Selection, Service, backend_state, service_flag},
+    maps::{Backend, Frontend, FrontendKey, Selection, Service, backend_state, scope, service_flag},
     memory::ServiceTables,
     node::Node,
     wire::load16,
@@ -77,7 +77,8 @@ fn add(tables: &mut ServiceTables, id: u32, exposure: &Exposure) {
         port: exposure.port.to_be_bytes(),
         protocol: exposure.protocol,
         family,
-        reserved: [0; 4],
+        scope: scope::CALLED,
+        reserved: [0; 3],
     };
     tables.frontends.insert(key, Frontend { service: id });
     if exposure.own_address {

@@ -31,7 +31,7 @@ pub(in crate::config) fn services(file: &File, frontends: &Frontends) -> Option<
         for (number, port) in service.ports.iter().enumerate() {
             let of = frontends.of((Owner::Service, index, number));
             for family in &families {
-                built.extend(of_service(node, service, port, *family, of, &cluster)?);
+                built.extend(of_service(file, service, port, *family, of, &cluster)?);
             }
         }
     }
@@ -50,13 +50,14 @@ pub(in crate::config) fn services(file: &File, frontends: &Frontends) -> Option<
 /// A port of a service in one family; `Some(None)` if nobody can call it.
 #[expect(clippy::option_option, reason = "whether the file is right, and whether there is anything")]
 fn of_service(
-    node: &Node,
+    file: &File,
     service: &Service,
     port: &Port,
     family: Family,
     frontends: &[(Kind, IpAddr, u16)],
     cluster: &Cluster<'_>,
 ) -> Option<Option<ServicePort>> {
+    let node = file.node.as_ref()?;
     let name = service.name.as_ref()?.value.clone();
     let number = port.number.as_ref()?.value;
     let by_kind = by_kind(frontends, family);
@@ -68,13 +69,20 @@ fn of_service(
     let mut endpoints = backends.map(|it| endpoint(it, number, cluster)).collect::<Option<Vec<_>>>()?;
     endpoints.sort_by_key(|it| (it.address, it.port));
 
-    let policies =
-        Policies { internal_local: service.internal_local, external_local: service.external_local };
+    let handed_on = service.is_handed_on();
+    let policies = Policies {
+        internal_local: service.internal_local,
+        external_local: service.external_local,
+        dsr: handed_on && !endpoints.iter().any(|it| is_direct(file, it)),
+    };
+    let elsewhere = if handed_on { called_elsewhere(file, port, family, &by_kind) } else { Vec::new() };
     let exposures = by_kind.into_iter().map(|(kind, addresses)| {
         let ranges = if kind == Kind::LoadBalancer { ranges(node, service, family) } else { Vec::new() };
         Exposure::new(kind, addresses, &endpoints, policies, ranges)
     });
-    let exposures = exposures.collect();
+    let of_others = Exposure::new(Kind::HandedOn, elsewhere, &endpoints, policies, Vec::new());
+    let of_others = Some(of_others).filter(|it| !it.frontends.is_empty());
+    let exposures = exposures.chain(of_others).collect();
     Some(Some(ServicePort {
         owner: Owner::Service,
         service: name,
@@ -87,6 +95,30 @@ fn of_service(
         endpoints,
         exposures,
     }))
+}
+
+/// Whether an endpoint's node is reached without a tunnel, in which alone somebody can be handed on.
+fn is_direct(file: &File, endpoint: &Endpoint) -> bool {
+    let is_its = |name: &&str| endpoint.node.as_deref() == Some(*name);
+    file.direct_peers().any(|name| is_its(&name))
+}
+
+/// Where other nodes are called that hand their callers on to this one, sorted.
+fn called_elsewhere(
+    file: &File,
+    port: &Port,
+    family: Family,
+    here: &BTreeMap<Kind, Vec<(IpAddr, u16)>>,
+) -> Vec<(IpAddr, u16)> {
+    let everywhere = [Kind::ExternalIp, Kind::LoadBalancer].into_iter().filter_map(|kind| here.get(&kind));
+    let nodes = file.peers.iter().flat_map(|peer| peer.addresses.values().copied());
+    let nodes = nodes.filter(|address| Family::of(*address) == family);
+    let at_node = port.at_node.as_ref().map(|port| port.value);
+    let at_nodes = nodes.filter_map(|address| Some((address, at_node?)));
+    let mut frontends: Vec<_> = everywhere.flatten().copied().chain(at_nodes).collect();
+    frontends.sort_unstable();
+    frontends.dedup();
+    frontends
 }
 
 /// The frontends of one family, sorted, by their kind.

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, net::IpAddr};
 
 use super::{
-    file::{Backend, HostPort, Port, Service},
+    file::{Backend, Forwarding, HostPort, Port, Service},
     frontends::families,
 };
 use crate::{
@@ -89,6 +89,7 @@ impl<'a> Context<'a> {
         unique(errors, "protocol and port", numbers.iter(), |number| *number);
         self.source_ranges(service);
         self.health_check(service);
+        self.forwarding(service);
 
         let no_node_port = service.ports.iter().all(|port| port.at_node.is_none());
         if lists.iter().all(|list| list.items.is_empty() && list.complete) && no_node_port {
@@ -138,6 +139,27 @@ impl<'a> Context<'a> {
                 );
                 self.errors.wrong(place, message);
             }
+        }
+    }
+
+    /// What keeps callers from being handed on.
+    fn forwarding(&self, service: &Service) {
+        let Some(At { value: Forwarding::Dsr, place }) = &service.forwarding else { return };
+        if service.external_local {
+            self.errors.odd(place, "with external-traffic-policy = \"Local\" no node has anybody to hand on");
+        }
+        let mut direct = self.file.direct_peers();
+        let backends = || service.ports.iter().flat_map(|port| &port.backends);
+        let on = |name: &str| {
+            let addresses = backends().filter_map(|it| it.address.as_ref());
+            addresses.into_iter().any(|it| self.cluster.place(it.value).1 == Some(name))
+        };
+        if let Some(name) = direct.find(|name| on(name)) {
+            let message = format!(
+                "{name} has backends and is a direct peer: callers are handed on in a tunnel only, so all of them get this \
+                 node's address as with \"snat\""
+            );
+            self.errors.odd(place, message);
         }
     }
 

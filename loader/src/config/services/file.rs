@@ -26,6 +26,7 @@ pub(in crate::config) struct Service {
     pub(super) external_local: bool,
     pub(super) internal_local: bool,
     pub(super) random: bool,
+    pub(super) forwarding: Option<At<Forwarding>>,
     pub(super) health_check_port: Option<At<u16>>,
     pub(super) ports: Vec<Port>,
 }
@@ -58,6 +59,15 @@ pub(in crate::config) struct HostPort {
     pub(super) host_ips: List<IpAddr>,
 }
 
+/// How callers from outside come to another node's backends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Forwarding {
+    /// With this node's address, and back by this node.
+    Snat,
+    /// As they are, and answered directly.
+    Dsr,
+}
+
 /// Longest time for which a client keeps its backend, that of Kubernetes: a day.
 const AFFINITY_MAX: u32 = 86400;
 /// Largest weight: a thousandth of the traffic is the least that anybody asks for.
@@ -78,6 +88,7 @@ impl Service {
     pub(in crate::config) fn read(section: &Section<'_>) -> Self {
         let policy = choice(&[("Cluster", false), ("Local", true)]);
         let is_local = |key| section.optional(key, &policy).is_some_and(|local| local.value);
+        let forwarding = choice(&[("snat", Forwarding::Snat), ("dsr", Forwarding::Dsr)]);
         let algorithm = choice(&[("maglev", false), ("random", true)]);
         let affinity = section
             .table(&schema::AFFINITY)
@@ -93,6 +104,7 @@ impl Service {
             external_local: is_local("external-traffic-policy"),
             internal_local: is_local("internal-traffic-policy"),
             random: section.optional("algorithm", algorithm).is_some_and(|random| random.value),
+            forwarding: section.optional("forwarding-mode", forwarding),
             health_check_port: section.optional("health-check-node-port", port),
             ports: section.required_tables(&schema::SERVICE_PORT).iter().map(Port::read).collect(),
         }
@@ -100,6 +112,13 @@ impl Service {
 }
 
 impl Service {
+    /// Whether callers from outside are handed on to the backends' nodes as they are. With the external policy Local there is nobody
+    /// to hand on.
+    pub(super) fn is_handed_on(&self) -> bool {
+        let dsr = self.forwarding.as_ref().is_some_and(|it| it.value == Forwarding::Dsr);
+        dsr && !self.external_local
+    }
+
     /// Where it starts.
     pub(in crate::config) fn place(&self) -> &Place {
         &self.place

@@ -75,7 +75,7 @@ fn who_takes_connections() {
 fn which_policy_is_about_which_frontends() {
     let endpoints = endpoints("Lr Rr");
     let of = |kind, internal_local, external_local| {
-        let policies = Policies { internal_local, external_local };
+        let policies = Policies { internal_local, external_local, dsr: false };
         let it = Exposure::new(kind, Vec::new(), &endpoints, policies, Vec::new());
         (show(&it.inside), show(&it.outside), it.inside_local, it.outside_local)
     };

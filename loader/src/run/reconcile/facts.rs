@@ -48,6 +48,7 @@ fn features(desired: &Desired, xdp: bool) -> u32 {
         (desired.masquerade.enabled, feature::MASQUERADE),
         (has_services(desired) && desired.echo, feature::SERVICE_ECHO),
         (xdp, feature::XDP),
+        (desired.is_handed_callers(), feature::DSR),
     ];
     bits.into_iter().filter(|(on, _)| *on).fold(0, |features, (_, bit)| features | bit)
 }

@@ -24,7 +24,7 @@ impl Fingerprint {
         }
         for exposure in &port.exposures {
             (exposure.kind, &exposure.frontends, &exposure.source_ranges).hash(&mut lanes);
-            (exposure.inside_local, exposure.outside_local).hash(&mut lanes);
+            (exposure.inside_local, exposure.outside_local, exposure.dsr).hash(&mut lanes);
             for candidates in [&exposure.inside, &exposure.outside] {
                 match candidates {
                     Candidates::Reject => lanes.write_u8(0),

@@ -6,11 +6,11 @@ use std::{
     net::IpAddr,
 };
 
-use common::maps::{Frontend, FrontendKey};
+use common::maps::{Frontend, FrontendKey, scope};
 
 use super::elements::wide;
 use crate::{
-    desired::services::{Exposure, Family, ServicePort},
+    desired::services::{Exposure, Family, Kind, ServicePort},
     sync::MapOps,
 };
 
@@ -133,12 +133,14 @@ impl Frontends {
 /// The keys of an exposure's frontends.
 pub(super) fn keys(port: &ServicePort, exposure: &Exposure) -> impl Iterator<Item = FrontendKey> {
     let protocol = port.protocol.number();
+    let scope = if exposure.kind == Kind::HandedOn { scope::HANDED_ON } else { scope::CALLED };
     exposure.frontends.iter().map(move |(address, port)| FrontendKey {
         address: wide(*address),
         port: port.to_be_bytes(),
         protocol,
         family: Family::of(*address).number(),
-        reserved: [0; 4],
+        scope,
+        reserved: [0; 3],
     })
 }
 
@@ -155,6 +157,7 @@ fn address_key(address: IpAddr) -> FrontendKey {
         port: [0; 2],
         protocol: 0,
         family: Family::of(address).number(),
-        reserved: [0; 4],
+        scope: scope::CALLED,
+        reserved: [0; 3],
     }
 }

@@ -123,6 +123,7 @@ pub(super) fn flags(port: &ServicePort, exposure: &Exposure) -> u32 {
         | bit(!exposure.source_ranges.is_empty(), service_flag::SOURCE_RANGES)
         | bit(exposure.inside_local, service_flag::INSIDE_LOCAL)
         | bit(exposure.outside_local, service_flag::OUTSIDE_LOCAL)
+        | bit(exposure.dsr, service_flag::DSR)
 }
 
 /// Gathers what `wanted` needs, keeping what `old` has. What was taken is given back if something is missing.

@@ -1,6 +1,6 @@
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
-use common::maps::Selection;
+use common::maps::{Selection, scope};
 use ipnet::IpNet;
 
 use super::*;
@@ -86,7 +86,8 @@ impl Kernel {
             port: port.to_be_bytes(),
             protocol,
             family: 4,
-            reserved: [0; 4],
+            scope: scope::CALLED,
+            reserved: [0; 3],
         };
         let id = self.frontends.entries.borrow().get(&key(port, 6))?.service;
         let service = elements::read_service(&loader.room.maps.services, id);
@@ -148,6 +149,7 @@ fn port(name: &str, frontend: &str, endpoints: &[u8]) -> ServicePort {
             source_ranges: Vec::new(),
             inside_local: false,
             outside_local: false,
+            dsr: false,
         }],
     }
 }
