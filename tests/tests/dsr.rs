@@ -117,7 +117,7 @@ fn whoever_is_inside_calls_as_ever() -> Result<()> {
     Ok(())
 }
 
-/// FR-1, IC-3: fragments go where their datagram does, and the client learns what the tunnel takes.
+/// FR-1, IC-1: fragments go where their datagram does, and the client learns what the tunnel takes.
 #[test]
 fn fragments_and_large_packets_arrive() -> Result<()> {
     require!(setup::ready_with_loader());

@@ -117,7 +117,8 @@ pub fn on_node_serving(
     services: impl Fn([Pod; 2]) -> Vec<Exposure> + Sync,
     body: impl Fn(&mut Rig) -> Result<()> + Sync,
 ) -> Result<()> {
-    let features = feature::DIRECT | feature::SERVICES | feature::MASQUERADE | feature::SERVICE_ECHO;
+    let features =
+        feature::DIRECT | feature::SERVICES | feature::MASQUERADE | feature::SERVICE_ECHO | feature::DSR;
     on(label, "podlane.o", features, services, body)
 }
 

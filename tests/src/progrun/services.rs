@@ -22,6 +22,8 @@ pub struct Exposure {
     pub port: u16,
     /// IP protocol number.
     pub protocol: u8,
+    /// For whom: one of [`scope`].
+    pub scope: u8,
     /// Whether the address is services' only, not the node's.
     pub own_address: bool,
     /// Address, port and [`backend_flag`](common::maps::backend_flag)s of its backends.
@@ -42,6 +44,7 @@ impl Exposure {
             address,
             port,
             protocol,
+            scope: scope::CALLED,
             own_address: true,
             backends: backends.to_vec(),
             flags: 0,
@@ -54,6 +57,18 @@ impl Exposure {
     #[must_use]
     pub fn node_port(address: IpAddr, port: u16, protocol: u8, backends: &[(IpAddr, u16, u32)]) -> Self {
         Self { own_address: false, ..Self::new(address, port, protocol, backends) }
+    }
+
+    /// With direct server return.
+    #[must_use]
+    pub fn dsr(self) -> Self {
+        Self { flags: self.flags | service_flag::DSR, ..self }
+    }
+
+    /// For whom another node was called there and has handed on.
+    #[must_use]
+    pub fn handed_on(self) -> Self {
+        Self { scope: scope::HANDED_ON, ..self }
     }
 }
 
@@ -77,7 +92,7 @@ fn add(tables: &mut ServiceTables, id: u32, exposure: &Exposure) {
         port: exposure.port.to_be_bytes(),
         protocol: exposure.protocol,
         family,
-        scope: scope::CALLED,
+        scope: exposure.scope,
         reserved: [0; 3],
     };
     tables.frontends.insert(key, Frontend { service: id });

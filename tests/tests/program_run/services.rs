@@ -10,7 +10,7 @@ use testbed::{
     require, setup,
 };
 
-use crate::craft::{from_peer, from_stack, hops_taken, icmp_error, on_wire, to_router};
+use crate::craft::{Icmp, from_peer, from_stack, hops_taken, icmp_error, on_wire, to_router};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -28,7 +28,8 @@ fn vip(family: Family) -> IpAddr {
 }
 
 /// Port 80 is the second pod's 8080 over TCP, port 53 is the peer's pod's 5353 over UDP, port 81 has nobody, port 82 is the node's
-/// own 8082, port 83 is the first pod itself; node ports 30080 and 30053 are the first two of them.
+/// own 8082, port 83 is the first pod itself; node ports 30080 and 30053 are the first two of them, 30054 the second with direct
+/// server return, and 30055 of the peer the first, for whom the peer hands on.
 fn services([here, there]: [Pod; 2]) -> Vec<Exposure> {
     let mut exposures = Vec::new();
     for family in Family::BOTH {
@@ -45,6 +46,8 @@ fn services([here, there]: [Pod; 2]) -> Vec<Exposure> {
             Exposure::new(vip(family), 83, TCP, &itself),
             Exposure::node_port(node, 30080, TCP, &web),
             Exposure::node_port(node, 30053, UDP, &far),
+            Exposure::node_port(node, 30054, UDP, &far).dsr(),
+            Exposure::node_port(underlay(family, 21), 30055, TCP, &web).handed_on(),
             Exposure {
                 range: Some((family.pod(0, 200), if family == Family::V4 { 32 } else { 128 })),
                 ..Exposure::new(vip(family), 84, TCP, &web)
@@ -241,6 +244,62 @@ fn a_client_outside_calls_a_node_port_with_a_remote_backend() -> Result<()> {
             outcome.went(Reason::ToClient, Action::Device { ifindex: node.uplink() })?;
             let expected = hops_taken(&Ip::new(own, client).udp((30053, 4000), b"answer"), 1);
             ensure!(outcome.seen.bytes == to_router(&expected));
+        }
+        Ok(())
+    })
+}
+
+/// NP-5: with direct server return a client goes on as he is to the backend's node, and so does what he has to say about an answer
+/// that has gone past this node; a datagram that the tunnel doesn't take whole is translated.
+#[test]
+fn a_client_outside_is_handed_on() -> Result<()> {
+    require!(setup::ready());
+    progrun::on_node_serving("svc-dsr", services, |node| {
+        for family in Family::BOTH {
+            let (client, own) = (outside(family), underlay(family, 20));
+            let question = Ip::new(client, own).udp((4000, 30054), b"question");
+            let answer = Ip::new(own, client).udp((30054, 4000), &[0; 600]);
+            let complaint = icmp_error(client, own, Icmp::unreachable(family), 0, &answer);
+            for packet in [&question, &question, &complaint] {
+                let outcome = node.from_uplink(&on_wire(packet))?;
+                outcome.went(Reason::ToOverlay, Action::Device { ifindex: node.uplink() })?;
+                ensure!(outcome.seen.bytes.ends_with(&hops_taken(packet, 1)));
+            }
+        }
+        let (client, own) = (outside(Family::V4), underlay(Family::V4, 20));
+        let large = Ip { dont_fragment: false, ..Ip::new(client, own) }.udp((4000, 30054), &[7; 1460]);
+        let outcome = node.from_uplink(&on_wire(&large))?;
+        outcome.went(Reason::ToFragment, Action::Host)?;
+        let translated = Ip { dont_fragment: false, ..Ip::new(loopback(Family::V4), far(Family::V4)) };
+        ensure!(outcome.seen.bytes.ends_with(&translated.udp((4000, 5353), &[7; 1460])));
+        Ok(())
+    })
+}
+
+/// NP-5: whom another node hands on is translated here, as if he had called here, and answered directly; a pod of that node that
+/// calls the same port is nobody's.
+#[test]
+fn a_client_that_was_handed_on_is_answered() -> Result<()> {
+    require!(setup::ready());
+    progrun::on_node_serving("svc-handed-on", services, |node| {
+        let [_, there] = node.pods();
+        for family in Family::BOTH {
+            let (client, called) = (outside(family), underlay(family, 21));
+            let backend = there.address(family);
+            let opening = Ip::new(client, called).tcp((4000, 30055), SYN);
+            let outcome = node.from_uplink(&from_peer(&peer("near")?, &opening))?;
+            outcome.went(Reason::ToPod, Action::Pod { ifindex: there.ifindex })?;
+            let expected = hops_taken(&Ip::new(client, backend).tcp((4000, 8080), SYN), 1);
+            ensure!(outcome.seen.bytes == there.receives(&expected));
+
+            let answer = Ip::new(backend, client).tcp((8080, 4000), SYN_ACK);
+            let outcome = node.from_pod(there, &there.sends(&answer))?;
+            outcome.went(Reason::ToClient, Action::Device { ifindex: node.uplink() })?;
+            let expected = hops_taken(&Ip::new(called, client).tcp((30055, 4000), SYN_ACK), 1);
+            ensure!(outcome.seen.bytes == to_router(&expected));
+
+            let stray = Ip::new(far(family), called).tcp((4000, 30055), SYN);
+            node.from_uplink(&from_peer(&peer("near")?, &stray))?.is_dropped(Reason::NoRoute)?;
         }
         Ok(())
     })

@@ -65,6 +65,21 @@ fn the_direction_that_was_seen_last_decides() {
     assert_eq!(end(&pair, Circumstances::default()), 4000 + ticks(180));
 }
 
+/// Its answers go another way.
+#[test]
+fn a_connection_that_is_handed_on_is_judged_by_what_goes_this_way() {
+    const ON: u32 = connection_flag::HANDED_ON;
+    for (forward, state) in [
+        (ON | SEEN, State::Syn),
+        (ON | ESTABLISHED, State::Established),
+        (ON | FIN, State::Closing),
+        (ON | RST, State::Closing),
+    ] {
+        assert_eq!(pair(6, forward, ON).state(), state, "{forward:#x}");
+    }
+    assert_eq!(pair(17, ON | SEEN, ON).state(), State::Unanswered);
+}
+
 #[test]
 fn half_a_connection_is_judged_by_what_is_there() {
     let mut orphan = pair(6, 0, ESTABLISHED);

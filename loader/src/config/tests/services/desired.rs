@@ -78,6 +78,27 @@ fn every_kind_of_frontend() {
     assert_eq!(addresses, ["10.32.0.10", "198.51.100.7", "203.0.113.1", "fd00:10:32::a"], "none of a node's");
 }
 
+/// What other nodes are called with is answered by this node's endpoints alone.
+#[test]
+fn direct_server_return() {
+    let service = SERVICE
+        .replace("cluster-ip", "forwarding-mode = \"dsr\"\nexternal-ip = [\"198.51.100.7\"]\ncluster-ip");
+    let handed_on = |it: &Desired| {
+        let v4 = &it.services[0];
+        let dsr: Vec<_> = v4.exposures.iter().map(|it| (it.kind.name(), it.dsr)).collect();
+        (dsr, frontends(v4).pop().unwrap(), v4.exposures.last().unwrap().outside.clone())
+    };
+    let (dsr, others, outside) = handed_on(&desired(&service));
+    assert_eq!(dsr, [("ClusterIP", false), ("ExternalIP", true), ("NodePort", true), ("DSR", false)]);
+    assert_eq!(others, "DSR 10.240.0.21:30053 198.51.100.7:53");
+    assert_eq!(outside, Candidates::Endpoints(vec![0]), "the one that is here");
+    assert!(warnings(&service).is_empty());
+
+    let local = service.replace("external-ip", "external-traffic-policy = \"Local\"\nexternal-ip");
+    assert!(handed_on(&desired(&local)).0.iter().all(|(kind, dsr)| *kind != "DSR" && !dsr));
+    assert!(warnings(&local)[0].contains("no node has anybody to hand on"), "{:?}", warnings(&local));
+}
+
 #[test]
 fn who_lost_a_frontend_does_not_have_it() {
     let other = SERVICE
