@@ -61,7 +61,12 @@ fn neighbour(ifindex: u32, address: [u32; 4], v6: bool) -> i32 {
     // SAFETY: a struct of integers.
     let hop = unsafe { zero(&mut hop) };
     hop.nh_family = u32::from(if v6 { AF_INET6 } else { AF_INET });
-    hop.__bindgen_anon_1.ipv6_nh = address;
+    // SAFETY: integers in every member of the union.
+    let place = unsafe { &mut hop.__bindgen_anon_1.ipv6_nh };
+    for (word, place) in address.into_iter().zip(place) {
+        // SAFETY: a reference. Volatile, or LLVM would join the words to wider ones, which don't lie aligned on the stack here.
+        unsafe { ptr::from_mut(place).write_volatile(word) };
+    }
     // SAFETY: the struct is of the size that is said.
     verdict(unsafe {
         bpf_redirect_neigh(ifindex, ptr::from_mut(hop), size_of::<bpf_redir_neigh>() as i32, 0)

@@ -18,8 +18,10 @@
 //! every suite calls first (see [`setup`]).
 
 pub mod address;
+pub mod again;
 pub mod bed;
 pub mod bench;
+pub mod bpf;
 pub mod capture;
 pub mod cluster;
 pub mod command;

@@ -19,17 +19,15 @@ pub struct FrontendKey {
     /// Family of `address`: 4 or 6.
     pub family: u8,
     /// One of [`scope`].
-    pub scope: u8,
-    /// Zero.
-    pub reserved: [u8; 3],
+    pub scope: u32,
 }
 
 /// Values of [`FrontendKey::scope`]: for whom it is.
 pub mod scope {
     /// For everyone who calls.
-    pub const CALLED: u8 = 0;
+    pub const CALLED: u32 = 0;
     /// For packets that another node was called with, and has handed on to a backend of this one as they came.
-    pub const HANDED_ON: u8 = 1;
+    pub const HANDED_ON: u32 = 1;
 }
 
 /// Value of `frontends`.

@@ -89,14 +89,7 @@ pub fn owns<F: Family, D: Dataplane>(packet: &D, address: F::Addr) -> bool {
 
 #[inline(always)]
 fn frontend<F: Family>(address: F::Addr, port: [u8; 2], protocol: u8) -> FrontendKey {
-    let mut key = FrontendKey {
-        address: [0; 16],
-        port,
-        protocol,
-        family: F::NUMBER,
-        scope: scope::CALLED,
-        reserved: [0; 3],
-    };
+    let mut key = FrontendKey { address: [0; 16], port, protocol, family: F::NUMBER, scope: scope::CALLED };
     store16(F::wide(address), &mut key.address);
     key
 }

@@ -114,6 +114,5 @@ fn key(v6: bool, address: &[u8], port: u16, protocol: u8) -> FrontendKey {
         protocol,
         family: family(v6),
         scope: scope::CALLED,
-        reserved: [0; 3],
     }
 }

@@ -1,7 +1,8 @@
 //! What a packet of the underlay costs at TC and at XDP, each the same packets.
 //!
 //! `BPF_PROG_TEST_RUN`, one run for each packet: a repeated run would find the packet as the one before has left it. The caches are
-//! as a system call between two runs leaves them.
+//! as a system call between two runs leaves them. At XDP also one run behind the other, a program in front making the packet what it
+//! was ([`Again`]); less what that takes in front of one that does nothing.
 
 use anyhow::{Context as _, Result};
 use common::{counters::Hook, maps::backend_flag};
@@ -9,6 +10,7 @@ use serde::Serialize;
 
 use super::programs::Sample;
 use crate::{
+    again::Again,
     foreign::{self, Empty},
     frame::{self, Ip},
     progrun::{
@@ -19,6 +21,8 @@ use crate::{
 
 /// Runs for one figure.
 const RUNS: u32 = 20_000;
+/// Runs for one figure, one behind the other.
+const WARM_RUNS: u32 = 500_000;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ACK: u8 = 0x10;
@@ -32,6 +36,8 @@ pub struct Arrival {
     pub tc: Vec<f64>,
     /// The same at XDP.
     pub xdp: Vec<f64>,
+    /// At XDP, one run behind the other, less the way to the program; of the floor that way.
+    pub warm: Vec<f64>,
 }
 
 /// Measures.
@@ -44,7 +50,7 @@ pub fn run(rounds: usize) -> Result<Vec<Arrival>> {
             node.from_uplink(frame).with_context(|| format!("try {does}"))?;
         }
         let empty = [Empty::new(false)?, Empty::new(true)?];
-        let new = |does| Arrival { does, tc: Vec::new(), xdp: Vec::new() };
+        let new = |does| Arrival { does, tc: Vec::new(), xdp: Vec::new(), warm: Vec::new() };
         let mut arrivals: Vec<Arrival> = [new("nothing (the floor)")].into();
         arrivals.extend(kinds.iter().map(|(does, _)| new(does)));
         for _ in 0..rounds {
@@ -52,9 +58,13 @@ pub fn run(rounds: usize) -> Result<Vec<Arrival>> {
             let (_, frame) = kinds.first().context("no packets")?;
             floor.tc.push(of_empty(&empty[0], frame)?);
             floor.xdp.push(of_empty(&empty[1], frame)?);
+            floor.warm.push(Again::of_nothing(node.uplink(), frame)?.run(WARM_RUNS)?);
             for (arrival, (_, frame)) in others.iter_mut().zip(&kinds) {
                 arrival.tc.push(at(node, Hook::FromUplink, frame)?);
                 arrival.xdp.push(at(node, Hook::UplinkXdp, frame)?);
+                let nothing = Again::of_nothing(node.uplink(), frame)?;
+                let (ours, way) = (node.again(frame)?.run(WARM_RUNS)?, nothing.run(WARM_RUNS)?);
+                arrival.warm.push(ours - way);
             }
         }
         Ok(arrivals)

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     env,
     net::IpAddr,
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
 };
 
@@ -33,6 +34,7 @@ use super::{
     seen::{Amount, REDIRECT, SHOT, Seen, UNSPEC, failure_key},
     tables::Tables,
 };
+use crate::again::Again;
 
 /// Slots of pods and peers that the plan uses, at most.
 const SLOTS: u32 = 16;
@@ -172,6 +174,12 @@ impl Loaded {
             };
         }
         Ok(())
+    }
+
+    /// A hook's program at XDP with a packet that it gets again and again.
+    pub fn again(&mut self, input: &Input<'_>) -> Result<Again> {
+        self.prepare(input)?;
+        Again::new(self.loaded::<Xdp>(input.hook)?.fd()?.as_fd(), input.ifindex, input.bytes)
     }
 
     /// What the kernel knows of a hook's program.

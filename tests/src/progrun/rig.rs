@@ -19,7 +19,7 @@ use super::{
     services::Exposure,
     tables::Tables,
 };
-use crate::netns::Netns;
+use crate::{again::Again, netns::Netns};
 
 /// A packet on a hook, and what is special about the run.
 #[derive(Clone, Copy, Debug)]
@@ -248,6 +248,12 @@ impl Rig {
     /// Runs a packet in the kernel so many times, and compares nothing.
     pub fn repeat(&mut self, input: &Input<'_>, runs: u32) -> Result<()> {
         self.loaded.repeat(input, runs)
+    }
+
+    /// The program at XDP, with a packet from the uplink that it gets again and again.
+    pub fn again(&mut self, frame: &[u8]) -> Result<Again> {
+        let uplink = self.uplink();
+        self.loaded.again(&Input::new(Hook::UplinkXdp, uplink, frame))
     }
 
     /// What the kernel knows of a hook's program.

@@ -23,7 +23,7 @@ pub struct Exposure {
     /// IP protocol number.
     pub protocol: u8,
     /// For whom: one of [`scope`].
-    pub scope: u8,
+    pub scope: u32,
     /// Whether the address is services' only, not the node's.
     pub own_address: bool,
     /// Address, port and [`backend_flag`](common::maps::backend_flag)s of its backends.
@@ -93,7 +93,6 @@ fn add(tables: &mut ServiceTables, id: u32, exposure: &Exposure) {
         protocol: exposure.protocol,
         family,
         scope: exposure.scope,
-        reserved: [0; 3],
     };
     tables.frontends.insert(key, Frontend { service: id });
     if exposure.own_address {

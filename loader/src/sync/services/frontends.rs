@@ -140,7 +140,6 @@ pub(super) fn keys(port: &ServicePort, exposure: &Exposure) -> impl Iterator<Ite
         protocol,
         family: Family::of(*address).number(),
         scope,
-        reserved: [0; 3],
     })
 }
 
@@ -158,6 +157,5 @@ fn address_key(address: IpAddr) -> FrontendKey {
         protocol: 0,
         family: Family::of(address).number(),
         scope: scope::CALLED,
-        reserved: [0; 3],
     }
 }

@@ -87,7 +87,6 @@ impl Kernel {
             protocol,
             family: 4,
             scope: scope::CALLED,
-            reserved: [0; 3],
         };
         let id = self.frontends.entries.borrow().get(&key(port, 6))?.service;
         let service = elements::read_service(&loader.room.maps.services, id);

@@ -1,0 +1,205 @@
+//! The `bpf` system call, for programs that no compiler made.
+
+use std::{
+    io,
+    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+};
+
+use anyhow::{Context as _, Result};
+
+const BPF_MAP_CREATE: i64 = 0;
+const BPF_MAP_UPDATE_ELEM: i64 = 2;
+const BPF_PROG_LOAD: i64 = 5;
+const BPF_PROG_TEST_RUN: i64 = 10;
+const BPF_LINK_CREATE: i64 = 28;
+
+const BPF_MAP_TYPE_PROG_ARRAY: u32 = 3;
+/// `bpf_attach_type` of XDP.
+pub const BPF_XDP: u32 = 37;
+/// The program takes packets in several pieces.
+pub const BPF_F_XDP_HAS_FRAGS: u32 = 1 << 5;
+
+/// Type of a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Kind {
+    /// TC.
+    Tc = 3,
+    /// XDP.
+    Xdp = 6,
+}
+
+/// One BPF instruction.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Instruction {
+    /// Operation.
+    pub code: u8,
+    /// Destination in the lower half, source in the upper.
+    pub registers: u8,
+    /// Where to, or from where.
+    pub offset: i16,
+    /// Operand.
+    pub immediate: i32,
+}
+
+/// The fields of `union bpf_attr` that loading a program takes.
+#[repr(C)]
+struct ProgramAttributes {
+    program_type: u32,
+    instruction_count: u32,
+    instructions: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buffer: u64,
+    kernel_version: u32,
+    flags: u32,
+    name: [u8; 16],
+    interface: u32,
+    attach_type: u32,
+}
+
+/// The fields of `union bpf_attr` that attaching by a link takes.
+#[repr(C)]
+struct LinkAttributes {
+    program: u32,
+    interface: u32,
+    attach_type: u32,
+    flags: u32,
+    relative: u32,
+    reserved: u32,
+    expected_revision: u64,
+}
+
+/// The fields of `union bpf_attr` that running a program takes.
+#[repr(C)]
+struct RunAttributes {
+    program: u32,
+    returned: u32,
+    size_in: u32,
+    size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    context_size_in: u32,
+    context_size_out: u32,
+    context_in: u64,
+    context_out: u64,
+}
+
+/// The fields of `union bpf_attr` that making a map takes.
+#[repr(C)]
+struct MapAttributes {
+    map_type: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+}
+
+/// The fields of `union bpf_attr` that changing an element takes.
+#[repr(C)]
+struct ElementAttributes {
+    map: u32,
+    reserved: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// Loads a program for XDP with that `attach_type` and those flags, or for TC with neither.
+pub fn load(kind: Kind, instructions: &[Instruction], attach_type: u32, flags: u32) -> Result<OwnedFd> {
+    let license = c"GPL";
+    let mut name = [0; 16];
+    name[..7].copy_from_slice(b"foreign");
+    let attributes = ProgramAttributes {
+        program_type: kind as u32,
+        instruction_count: u32::try_from(instructions.len()).context("a long program")?,
+        instructions: u64::try_from(instructions.as_ptr().addr()).context("an address")?,
+        license: u64::try_from(license.as_ptr().addr()).context("an address")?,
+        log_level: 0,
+        log_size: 0,
+        log_buffer: 0,
+        kernel_version: 0,
+        flags,
+        name,
+        interface: 0,
+        attach_type,
+    };
+    open(BPF_PROG_LOAD, &mut { attributes }).context("load a program")
+}
+
+/// Attaches a program to a device by a link. The index is looked up in the namespace of the caller.
+pub fn link(program: BorrowedFd<'_>, interface: u32, attach_type: u32) -> Result<OwnedFd> {
+    let attributes = LinkAttributes {
+        program: number(program)?,
+        interface,
+        attach_type,
+        flags: 0,
+        relative: 0,
+        reserved: 0,
+        expected_revision: 0,
+    };
+    open(BPF_LINK_CREATE, &mut { attributes })
+}
+
+/// Runs a program so many times on a packet, which it may change each time, with a context if one is given; nanoseconds per run, by the
+/// kernel's clock around all of them.
+pub fn run(program: BorrowedFd<'_>, packet: &[u8], context: &[u32], repeat: u32) -> Result<u32> {
+    let mut attributes = RunAttributes {
+        program: number(program)?,
+        returned: 0,
+        size_in: u32::try_from(packet.len()).context("a long packet")?,
+        size_out: 0,
+        data_in: u64::try_from(packet.as_ptr().addr()).context("an address")?,
+        data_out: 0,
+        repeat,
+        duration: 0,
+        context_size_in: u32::try_from(size_of_val(context)).context("a long context")?,
+        context_size_out: 0,
+        context_in: if context.is_empty() {
+            0
+        } else {
+            u64::try_from(context.as_ptr().addr()).context("an address")?
+        },
+        context_out: 0,
+    };
+    call(BPF_PROG_TEST_RUN, &mut attributes)?;
+    Ok(attributes.duration)
+}
+
+/// A map of one program that others can go on with.
+pub fn program_array(program: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let map = MapAttributes { map_type: BPF_MAP_TYPE_PROG_ARRAY, key_size: 4, value_size: 4, max_entries: 1 };
+    let map = open(BPF_MAP_CREATE, &mut { map }).context("make a program array")?;
+    let (key, value) = (0_u32, number(program)?);
+    let mut element = ElementAttributes {
+        map: u32::try_from(map.as_raw_fd()).context("a negative descriptor")?,
+        reserved: 0,
+        key: u64::try_from(std::ptr::from_ref(&key).addr()).context("an address")?,
+        value: u64::try_from(std::ptr::from_ref(&value).addr()).context("an address")?,
+        flags: 0,
+    };
+    call(BPF_MAP_UPDATE_ELEM, &mut element).context("put a program into an array")?;
+    Ok(map)
+}
+
+fn number(descriptor: BorrowedFd<'_>) -> Result<u32> {
+    u32::try_from(descriptor.as_raw_fd()).context("a negative descriptor")
+}
+
+/// A call that opens a descriptor.
+fn open<T>(command: i64, attributes: &mut T) -> Result<OwnedFd> {
+    let descriptor = call(command, attributes)?;
+    // SAFETY: the kernel has just opened it for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+fn call<T>(command: i64, attributes: &mut T) -> Result<i32> {
+    // SAFETY: the pointer and the size describe `attributes`, whose own pointers are to what outlives the call.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) };
+    let answer = i32::try_from(result).context("an answer beyond i32")?;
+    if answer < 0 { Err(io::Error::last_os_error()).context("bpf") } else { Ok(answer) }
+}
