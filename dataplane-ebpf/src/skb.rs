@@ -149,11 +149,10 @@ impl Skb {
     #[inline(always)]
     fn starts_with(&self, words: [u32; 3], last: u32) -> bool {
         // By one test of the bounds: of several, LLVM reads what it has tested on one way only.
-        let Some(&[a, b, c, d, e, f, g, h, i, j, k, l, m, n]) = self.at::<[u8; ETH_LEN]>(0) else {
-            return false;
-        };
-        let found = [[a, b, c, d], [e, f, g, h], [i, j, k, l]].map(u32::from_ne_bytes);
-        found == words && u16::from_ne_bytes([m, n]) == last as u16
+        let Some(found) = self.at::<[u8; ETH_LEN]>(0) else { return false };
+        let word = |at: usize| u32::from_ne_bytes([found[at], found[at + 1], found[at + 2], found[at + 3]]);
+        let ether_type = u16::from_ne_bytes([found[12], found[13]]);
+        [word(0), word(4), word(8)] == words && ether_type == last as u16
     }
 
     /// Encapsulates what the kernel takes for a tunnel's packet still: `decapsulate` can't make it forget one on this very kernel (an
