@@ -15,11 +15,13 @@ pub enum Dataplane {
     Nftables,
     /// Podlane.
     Podlane,
+    /// Podlane with XDP in the uplinks' driver.
+    PodlaneXdp,
 }
 
 impl Dataplane {
-    /// Every one.
-    pub const ALL: [Self; 3] = [Self::Iptables, Self::Nftables, Self::Podlane];
+    /// Those that differ on every path.
+    pub const USUAL: [Self; 3] = [Self::Iptables, Self::Nftables, Self::Podlane];
 
     /// For tables.
     #[must_use]
@@ -28,6 +30,28 @@ impl Dataplane {
             Self::Iptables => "iptables",
             Self::Nftables => "nftables",
             Self::Podlane => "Podlane",
+            Self::PodlaneXdp => "Podlane at XDP",
+        }
+    }
+
+    /// For names of namespaces.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Iptables => "iptables",
+            Self::Nftables => "nftables",
+            Self::Podlane => "podlane",
+            Self::PodlaneXdp => "podlane-xdp",
+        }
+    }
+
+    /// What it is compared with.
+    #[must_use]
+    pub const fn against(self) -> &'static [Self] {
+        match self {
+            Self::Iptables | Self::Nftables => &[],
+            Self::Podlane => &[Self::Iptables, Self::Nftables],
+            Self::PodlaneXdp => &[Self::Iptables, Self::Nftables, Self::Podlane],
         }
     }
 
@@ -37,7 +61,7 @@ impl Dataplane {
         match self {
             Self::Iptables => Some("iptables-restore"),
             Self::Nftables => Some("nft"),
-            Self::Podlane => None,
+            Self::Podlane | Self::PodlaneXdp => None,
         }
     }
 }
@@ -60,6 +84,8 @@ impl Scenario {
     /// Every one.
     pub const ALL: [Self; 4] =
         [Self::ClusterIpLocal, Self::ClusterIpRemote, Self::NodePortLocal, Self::NodePortRemote];
+    /// Those from outside.
+    pub const NODE_PORTS: [Self; 2] = [Self::NodePortLocal, Self::NodePortRemote];
 
     /// For tables.
     #[must_use]
