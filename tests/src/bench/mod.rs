@@ -41,7 +41,7 @@ use self::{
     plan::Plan,
     progress::say,
     report::{Look, Report, Services},
-    services::{Dataplane, Load, Wiring},
+    services::{Dataplane, Load, Scenario, Wiring},
     topology::Topologies,
 };
 use crate::setup;
@@ -92,8 +92,36 @@ fn measure(part: Part, plan: &Plan, topologies: &mut Option<Topologies>, report:
             report.ratios = end_to_end::ratios(&report.series);
         }
         Part::Sizes => report.sizes = sizes::run(made(topologies)?, &plan.units, often, plan.family)?,
-        Part::Services => report.services = services(plan)?,
-        Part::NodePort => report.node_ports = node_ports(plan)?,
+        Part::Services => {
+            let comparison = Comparison {
+                what: "services",
+                dataplanes: &plan.dataplanes,
+                services: &plan.services,
+                scenarios: &plan.scenarios,
+                wiring: Wiring::Cables,
+            };
+            report.services = services(&comparison, plan)?;
+        }
+        Part::DirectRouting => {
+            let comparison = Comparison {
+                what: "direct routing",
+                dataplanes: &Dataplane::USUAL,
+                services: &[1],
+                scenarios: &plan.routed_scenarios,
+                wiring: Wiring::DirectRouting,
+            };
+            report.direct_routing = services(&comparison, plan)?.without_loads();
+        }
+        Part::NodePort => {
+            let comparison = Comparison {
+                what: "node ports",
+                dataplanes: &Dataplane::NODE_PORTS,
+                services: &[1],
+                scenarios: &plan.node_port_scenarios,
+                wiring: Wiring::Switch,
+            };
+            report.node_ports = services(&comparison, plan)?.without_loads();
+        }
         Part::Connections => {
             let clusters =
                 services::build(&plan.dataplanes, &[1], (plan.backends, Wiring::Cables), show_load)?;
@@ -126,21 +154,22 @@ fn made(topologies: &mut Option<Topologies>) -> Result<&Topologies> {
     topologies.as_ref().context("no topologies")
 }
 
-fn services(plan: &Plan) -> Result<Services> {
-    let Plan { dataplanes, services, backends, scenarios, measures, rounds, .. } = plan;
-    let clusters = services::build(dataplanes, services, (*backends, Wiring::Cables), show_load)?;
-    let loads = clusters.iter().map(Load::of).collect();
-    let series = services::run("services", &clusters, (scenarios, measures), (*rounds, plan.window()))?;
-    Ok(Services { loads, ratios: services::ratios(&series), series })
+/// What is compared of services, and where.
+struct Comparison<'a> {
+    what: &'static str,
+    dataplanes: &'a [Dataplane],
+    services: &'a [u16],
+    scenarios: &'a [Scenario],
+    wiring: Wiring,
 }
 
-fn node_ports(plan: &Plan) -> Result<Services> {
-    let Plan { backends, node_port_scenarios, measures, rounds, .. } = plan;
-    let dataplanes = [Dataplane::Iptables, Dataplane::Nftables, Dataplane::Podlane, Dataplane::PodlaneXdp];
-    let clusters = services::build(&dataplanes, &[1], (*backends, Wiring::Switch), show_load)?;
-    let often = (*rounds, plan.window());
-    let series = services::run("node ports", &clusters, (node_port_scenarios, measures), often)?;
-    Ok(Services { loads: Vec::new(), ratios: services::ratios(&series), series })
+fn services(comparison: &Comparison<'_>, plan: &Plan) -> Result<Services> {
+    let Comparison { what, dataplanes, services, scenarios, wiring } = *comparison;
+    let clusters = services::build(dataplanes, services, (plan.backends, wiring), show_load)?;
+    let loads = clusters.iter().map(Load::of).collect();
+    let often = (plan.rounds, plan.window());
+    let series = services::run(what, &clusters, (scenarios, &plan.measures), often)?;
+    Ok(Services { loads, ratios: services::ratios(&series), series })
 }
 
 fn show_load(load: &Load) {

@@ -61,6 +61,8 @@ pub enum Part {
     Sizes,
     /// Services, against kube-proxy's rules.
     Services,
+    /// The same, of nodes that route to each other's pods.
+    DirectRouting,
     /// Node ports at TC and at XDP, against kube-proxy's rules.
     NodePort,
     /// Packets of one connection and of many, through a service.
@@ -75,10 +77,11 @@ pub enum Part {
 
 impl Part {
     /// Every one, in the order in which they are measured.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::EndToEnd,
         Self::Sizes,
         Self::Services,
+        Self::DirectRouting,
         Self::NodePort,
         Self::Connections,
         Self::Programs,
@@ -93,6 +96,7 @@ impl Part {
             Self::EndToEnd => "end-to-end",
             Self::Sizes => "sizes",
             Self::Services => "services",
+            Self::DirectRouting => "direct-routing",
             Self::NodePort => "node-port",
             Self::Connections => "connections",
             Self::Programs => "programs",

@@ -36,6 +36,8 @@ pub struct Plan {
     pub backends: u8,
     /// Who calls services.
     pub scenarios: Vec<Scenario>,
+    /// Who calls others in nodes that route to each other's pods.
+    pub routed_scenarios: Vec<Scenario>,
     /// Who calls node ports at TC and at XDP.
     pub node_port_scenarios: Vec<Scenario>,
     /// What is measured of services.
@@ -77,6 +79,7 @@ impl Plan {
                 &options.scenario,
                 &few(&[Scenario::ClusterIpRemote, Scenario::NodePortRemote], &Scenario::ALL),
             ),
+            routed_scenarios: few(&[Scenario::ClusterIpRemote], &Scenario::REMOTE),
             node_port_scenarios: few(&[Scenario::NodePortRemote], &Scenario::NODE_PORTS),
             measures: chosen(&options.measure, measures),
             dataplanes: chosen(&options.dataplane, &Dataplane::USUAL),

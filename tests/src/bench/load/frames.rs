@@ -101,6 +101,9 @@ pub fn of_many(path: Path<'_>, senders: &mut Senders, window: Window, cores: Cor
     let (receiver, _) = path.receive()?;
     receiver.set_read_timeout(Some(LOOK)).context("SO_RCVTIMEO")?;
     senders.pass()?;
+    // What they have sent by now is not what they send while it counts.
+    let mut batch = Batch::new(DATAGRAMS, PAYLOAD);
+    while take_all(&mut batch, &receiver, &mut 0)? > 0 {}
     beside(
         (cores.sender, |needed: &Needed<'_>| {
             while needed.still() {
@@ -109,7 +112,6 @@ pub fn of_many(path: Path<'_>, senders: &mut Senders, window: Window, cores: Cor
             Ok(())
         }),
         (cores.receiver, || {
-            let mut batch = Batch::new(DATAGRAMS, PAYLOAD);
             let mut nothing = 0;
             window.rate(|| take_all(&mut batch, &receiver, &mut nothing))
         }),

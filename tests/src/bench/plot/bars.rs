@@ -30,9 +30,8 @@ pub struct Group {
 }
 
 impl Bars {
-    pub(super) fn values(&self) -> impl Iterator<Item = f64> + '_ {
-        let bars = self.groups.iter().flat_map(|group| &group.bars);
-        bars.flat_map(|(_, spread)| [spread.min, spread.median, spread.max])
+    pub(super) fn spreads(&self) -> impl Iterator<Item = &Spread> {
+        self.groups.iter().flat_map(|group| &group.bars).map(|(_, spread)| spread)
     }
 
     pub(super) fn draw(&self, canvas: &mut Canvas, frame: Frame, scale: &Scale) {
@@ -65,12 +64,22 @@ fn draw_bar(
     let (middle, base) = (f64::midpoint(left, right), at(scale.base()));
     canvas.area((left + 1.5, base), (right - 1.5, at(median)), colour);
     canvas.line((middle, at(min)), (middle, at(max)), "whisker");
-    for end in [min, max] {
+    // One that is cut has no end.
+    for end in [min, max].into_iter().filter(|end| scale.has(*end)) {
         canvas.line((middle - 3.0, at(end)), (middle + 3.0, at(end)), "whisker");
     }
     // Of a bar that hangs, above where it hangs from.
     let above = at(max).min(base);
-    canvas.text((middle, above - 4.0), Anchor::Middle, "value", &show(median));
+    canvas.text((middle, above - 4.0), Anchor::Middle, "value", &figure(median));
+}
+
+/// The figure on a bar: with two decimals, so that neighbours can be compared, or with one.
+fn figure(value: f64) -> String {
+    match value {
+        value if value < 9.995 => format!("{value:.2}"),
+        value if value < 99.95 => format!("{value:.1}"),
+        value => show(value),
+    }
 }
 
 fn count(of: usize) -> f64 {

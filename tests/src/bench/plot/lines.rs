@@ -26,9 +26,8 @@ pub struct Line {
 }
 
 impl Lines {
-    pub(super) fn values(&self) -> impl Iterator<Item = f64> + '_ {
-        let points = self.lines.iter().flat_map(|line| &line.points);
-        points.flat_map(|(_, spread)| [spread.min, spread.median, spread.max])
+    pub(super) fn spreads(&self) -> impl Iterator<Item = &Spread> {
+        self.lines.iter().flat_map(|line| &line.points).map(|(_, spread)| spread)
     }
 
     pub(super) fn draw(&self, canvas: &mut Canvas, frame: Frame, scale: &Scale) {

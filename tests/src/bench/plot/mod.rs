@@ -17,6 +17,7 @@ use self::{
     canvas::{Anchor, Canvas, Point, WIDTH, width_of},
     scale::Scale,
 };
+use crate::bench::spread::Spread;
 
 const MARGIN: f64 = 24.0;
 /// From the top of a figure to its first row of panels.
@@ -28,6 +29,10 @@ const ABOVE: f64 = 42.0;
 const LEFT: f64 = 52.0;
 const BELOW: f64 = 50.0;
 const GAP: f64 = 20.0;
+/// What is left out where no panel has a title.
+const PANEL_TITLE: f64 = 20.0;
+/// A whisker or a band that is longer than this is cut: one round in which the machine slept must not make all others look alike.
+const LONGEST: f64 = 3.0;
 
 /// One file.
 #[derive(Clone, Debug)]
@@ -38,6 +43,10 @@ pub struct Figure {
     pub note: String,
     /// What each colour stands for.
     pub legend: Vec<(Colour, String)>,
+    /// What the vertical axes count.
+    pub unit: String,
+    /// How they go; they are alike, so that panels can be compared.
+    pub kind: Kind,
     /// What is drawn; two beside each other where there are several.
     pub panels: Vec<Panel>,
 }
@@ -47,10 +56,6 @@ pub struct Figure {
 pub struct Panel {
     /// What is special about it; may be empty.
     pub title: String,
-    /// What the vertical axis counts.
-    pub unit: String,
-    /// How that axis goes.
-    pub kind: Kind,
     /// What is drawn.
     pub content: Content,
 }
@@ -79,17 +84,21 @@ impl Figure {
     pub fn svg(&self) -> String {
         let columns = if self.panels.len() > 1 { 2 } else { 1 };
         let rows = u16::try_from(self.panels.len().div_ceil(columns)).unwrap_or(u16::MAX);
-        let mut canvas = Canvas::new(f64::from(rows).mul_add(ROW, HEAD), &self.title);
+        let titled = self.panels.iter().any(|panel| !panel.title.is_empty());
+        let head = if titled { HEAD } else { HEAD - PANEL_TITLE };
+        let mut canvas = Canvas::new(f64::from(rows).mul_add(ROW, head), &self.title);
         canvas.text((MARGIN, 34.0), Anchor::Start, "title", &self.title);
         canvas.text((MARGIN, 54.0), Anchor::Start, "note", &self.note);
         self.draw_legend(&mut canvas);
         let width = if columns == 1 { WIDTH - 2.0 * MARGIN } else { (WIDTH - 2.0 * MARGIN - GAP) / 2.0 };
-        let mut top = HEAD;
+        let scale = Scale::of(self.kind, self.values());
+        let mut top = head;
         for row in self.panels.chunks(columns) {
             let mut left = MARGIN;
             for panel in row {
                 let (right, bottom) = (left + width, top + ROW - BELOW);
-                panel.draw(&mut canvas, Frame { left: left + LEFT, right, top: top + ABOVE, bottom });
+                let frame = Frame { left: left + LEFT, right, top: top + ABOVE, bottom };
+                panel.draw(&mut canvas, frame, &scale, &self.unit);
                 left = right + GAP;
             }
             top += ROW;
@@ -109,32 +118,40 @@ impl Figure {
     /// Every number that is drawn; a figure of none is not worth a file.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.panels.iter().all(|panel| panel.content.values().next().is_none())
+        self.values().next().is_none()
+    }
+
+    /// Those that have to have room.
+    fn values(&self) -> impl Iterator<Item = f64> {
+        let spreads = self.panels.iter().flat_map(|panel| panel.content.spreads());
+        spreads.flat_map(|spread| {
+            let Spread { median, min, max } = *spread;
+            [min.max(median / LONGEST), median, max.min(median * LONGEST)]
+        })
     }
 }
 
 impl Panel {
-    fn draw(&self, canvas: &mut Canvas, frame: Frame) {
-        let scale = Scale::of(self.kind, self.content.values());
+    fn draw(&self, canvas: &mut Canvas, frame: Frame, scale: &Scale, unit: &str) {
         canvas.text((frame.left - LEFT, frame.top - 26.0), Anchor::Start, "head", &self.title);
-        canvas.text((frame.left - LEFT, frame.top - 9.0), Anchor::Start, "note", &self.unit);
+        canvas.text((frame.left - LEFT, frame.top - 9.0), Anchor::Start, "note", unit);
         for tick in &scale.ticks {
-            let y = frame.height_of(&scale, *tick);
+            let y = frame.height_of(scale, *tick);
             canvas.line((frame.left, y), (frame.right, y), "grid");
             canvas.text((frame.left - 8.0, y + 4.0), Anchor::End, "tick", &show(*tick));
         }
         match &self.content {
-            Content::Bars(bars) => bars.draw(canvas, frame, &scale),
-            Content::Lines(lines) => lines.draw(canvas, frame, &scale),
+            Content::Bars(bars) => bars.draw(canvas, frame, scale),
+            Content::Lines(lines) => lines.draw(canvas, frame, scale),
         }
     }
 }
 
 impl Content {
-    fn values(&self) -> Box<dyn Iterator<Item = f64> + '_> {
+    fn spreads(&self) -> Vec<&Spread> {
         match self {
-            Self::Bars(bars) => Box::new(bars.values()),
-            Self::Lines(lines) => Box::new(lines.values()),
+            Self::Bars(bars) => bars.spreads().collect(),
+            Self::Lines(lines) => lines.spreads().collect(),
         }
     }
 }
@@ -164,7 +181,6 @@ fn words(canvas: &mut Canvas, (x, y): Point, width: f64, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::spread::Spread;
 
     fn figure() -> Figure {
         let bar = |median: f64| Spread { median, min: median * 0.9, max: median * 1.3 };
@@ -173,10 +189,10 @@ mod tests {
             title: "A <title>".to_owned(),
             note: "Higher is better".to_owned(),
             legend: vec![(Colour::Teal, "Podlane".to_owned())],
+            unit: "times".to_owned(),
+            kind: Kind::Log,
             panels: vec![Panel {
                 title: "Panel".to_owned(),
-                unit: "times".to_owned(),
-                kind: Kind::Log,
                 content: Content::Bars(Bars { groups: vec![group] }),
             }],
         }
@@ -198,6 +214,14 @@ mod tests {
                 assert!((0.0..=WIDTH).contains(&value), "{word}");
             }
         }
+    }
+
+    #[test]
+    fn one_round_does_not_make_the_axis() {
+        let mut figure = figure();
+        let Content::Bars(bars) = &mut figure.panels[0].content else { panic!("bars") };
+        bars.groups[0].bars[0].1.max = 1e6;
+        assert!(figure.values().all(|value| value < 7.0));
     }
 
     #[test]

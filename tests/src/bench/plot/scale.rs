@@ -64,6 +64,12 @@ impl Scale {
         share.clamp(0.0, 1.0)
     }
 
+    /// Whether a value has a place of its own.
+    #[must_use]
+    pub fn has(&self, value: f64) -> bool {
+        (self.from..=self.to).contains(&value)
+    }
+
     /// Where bars stand: at zero, or at "as much as the other".
     #[must_use]
     pub const fn base(&self) -> f64 {
@@ -115,7 +121,8 @@ pub fn show(value: f64) -> String {
     let digits = match value {
         value if value >= 99.95 || (value - value.round()).abs() < 1e-9 => 0,
         value if value >= 9.995 => 1,
-        _ => 2,
+        value if value >= 0.0995 => 2,
+        _ => 4,
     };
     let text = format!("{value:.digits$}");
     let short = if digits == 0 { &text } else { text.trim_end_matches('0').trim_end_matches('.') };
@@ -164,7 +171,7 @@ mod tests {
 
     #[test]
     fn numbers_are_short() {
-        let shown = [0.0, 0.5, 1.57, 20.45, 64.0, 1400.0, 64_400.0, 100_000.0, 1_500_000.0].map(show);
-        assert_eq!(shown, ["0", "0.5", "1.57", "20.4", "64", "1400", "64.4 k", "100 k", "1.5 M"]);
+        let shown = [0.0, 0.005, 0.5, 1.57, 20.45, 64.0, 1400.0, 64_400.0, 100_000.0, 1_500_000.0].map(show);
+        assert_eq!(shown, ["0", "0.005", "0.5", "1.57", "20.4", "64", "1400", "64.4 k", "100 k", "1.5 M"]);
     }
 }

@@ -15,6 +15,8 @@ use crate::bench::{
 const SPREADS: &str = "Medians; whiskers from the smallest to the largest of the rounds. Higher is better.";
 const BANDS: &str = "Medians; bands from the smallest to the largest of the rounds. Higher is better.";
 
+const TO_KERNEL: &str = "times the kernel's path";
+
 /// A figure with the name of its file.
 pub type Named = (&'static str, Figure);
 
@@ -26,8 +28,13 @@ impl Report {
             Part::EndToEnd => vec![self.to_kernel(), self.to_wire()],
             Part::Sizes => vec![self.by_size()],
             Part::Services => {
-                vec![self.services.to_kernel(), self.services.by_number(), self.services.loading()]
+                vec![
+                    self.services.to_kernel("Services", "services-to-kernel"),
+                    self.services.by_number(),
+                    self.services.loading(),
+                ]
             }
+            Part::DirectRouting => vec![self.direct_routing.to_kernel("Direct routing", "direct-routing")],
             Part::NodePort => vec![self.node_ports.at_xdp()],
             Part::Connections => vec![by_connections(&self.connections)],
             Part::Programs | Part::Arrivals | Part::Churn => Vec::new(),
@@ -46,7 +53,9 @@ impl Report {
             title: "Pod to pod: Podlane to the kernel".to_owned(),
             note: SPREADS.to_owned(),
             legend: bars.iter().zip(names).map(|((colour, ..), name)| (*colour, name.to_owned())).collect(),
-            panels: vec![self.pair_panel("", ("times the kernel's path", Kind::Log), &bars)],
+            unit: TO_KERNEL.to_owned(),
+            kind: Kind::Log,
+            panels: vec![self.pair_panel("", &bars)],
         };
         ("end-to-end-to-kernel", figure)
     }
@@ -54,12 +63,14 @@ impl Report {
     fn to_wire(&self) -> Named {
         let panel = |title, kernel, podlane| {
             let bars = [(Colour::Orange, kernel, Side::Wire), (Colour::Teal, podlane, Side::Wire)];
-            self.pair_panel(title, ("times the bare wire", Kind::Linear), &bars)
+            self.pair_panel(title, &bars)
         };
         let figure = Figure {
             title: "Pod to pod: what is left of a bare wire".to_owned(),
             note: SPREADS.to_owned(),
             legend: vec![(Colour::Orange, "kernel".to_owned()), (Colour::Teal, "Podlane".to_owned())],
+            unit: "times the bare wire".to_owned(),
+            kind: Kind::Linear,
             panels: vec![
                 panel("Same node", Side::KernelSameNode, Side::PodlaneSameNode),
                 panel("Other node, VXLAN", Side::KernelOtherNode, Side::PodlaneOtherNode),
@@ -70,7 +81,7 @@ impl Report {
     }
 
     /// A group for each measure, a bar for each pair.
-    fn pair_panel(&self, title: &str, (unit, kind): (&str, Kind), pairs: &[(Colour, Side, Side)]) -> Panel {
+    fn pair_panel(&self, title: &str, pairs: &[(Colour, Side, Side)]) -> Panel {
         let group = |measure: Measure| {
             let bar = |(colour, side, to): &(Colour, Side, Side)| {
                 let mut ratios = self.ratios.iter();
@@ -80,7 +91,7 @@ impl Report {
             };
             Group { name: measure.name().to_owned(), bars: pairs.iter().filter_map(bar).collect() }
         };
-        bar_panel(title, (unit, kind), Measure::ALL.map(group).to_vec())
+        bar_panel(title, Measure::ALL.map(group).to_vec())
     }
 
     fn by_size(&self) -> Named {
@@ -95,8 +106,6 @@ impl Report {
             let number = if cores == 1 { "one core" } else { "two cores" };
             Panel {
                 title: format!("{place}, {number}"),
-                unit: "Gbit/s".to_owned(),
-                kind: Kind::Log,
                 content: Content::Lines(Lines {
                     over: "bytes of UDP payload in one packet".to_owned(),
                     lines: sides.map(line).to_vec(),
@@ -115,6 +124,8 @@ impl Report {
                 (Colour::Orange, "kernel".to_owned()),
                 (Colour::Teal, "Podlane".to_owned()),
             ],
+            unit: "Gbit/s".to_owned(),
+            kind: Kind::Log,
             panels: CORES.into_iter().flat_map(|cores| places.map(|place| panel(place, cores))).collect(),
         };
         ("sizes", figure)
@@ -123,7 +134,7 @@ impl Report {
 
 impl Services {
     /// Podlane to each of kube-proxy's modes, with the most services.
-    fn to_kernel(&self) -> Named {
+    fn to_kernel(&self, what: &str, file: &'static str) -> Named {
         let most = self.series.iter().map(|series| series.side.services).max().unwrap_or(0);
         let side = |dataplane| Called { dataplane, services: most };
         let bars = [Dataplane::Iptables, Dataplane::Nftables]
@@ -131,12 +142,18 @@ impl Services {
         let legend = [Dataplane::Iptables, Dataplane::Nftables]
             .map(|to| (colour(to), format!("to kube-proxy's rules in {} mode", to.name())));
         let figure = Figure {
-            title: format!("Services: Podlane to the kernel, with {most} of them"),
+            title: if most > 1 {
+                format!("{what}: Podlane to the kernel, with {most} of them")
+            } else {
+                format!("{what}: Podlane to the kernel")
+            },
             note: SPREADS.to_owned(),
             legend: legend.to_vec(),
-            panels: self.panels(|scenario| self.pair_panel(scenario, "times the kernel's path", &bars)),
+            unit: TO_KERNEL.to_owned(),
+            kind: Kind::Log,
+            panels: self.panels(|scenario| self.pair_panel(scenario, &bars)),
         };
-        ("services-to-kernel", figure)
+        (file, figure)
     }
 
     /// New connections, among few services and among many.
@@ -156,8 +173,6 @@ impl Services {
             };
             Panel {
                 title: capitalised(scenario.name()),
-                unit: "connections per second".to_owned(),
-                kind: Kind::Log,
                 content: Content::Lines(Lines {
                     over: "services".to_owned(),
                     lines: Dataplane::USUAL.iter().map(line).collect(),
@@ -168,6 +183,8 @@ impl Services {
             title: "Services: TCP connections per second among more and more of them".to_owned(),
             note: BANDS.to_owned(),
             legend: legend(&Dataplane::USUAL),
+            unit: "connections per second".to_owned(),
+            kind: Kind::Log,
             panels: self.panels(panel),
         };
         ("services-by-number", figure)
@@ -184,10 +201,10 @@ impl Services {
             title: "Services: time to load all of them".to_owned(),
             note: "On two nodes at once, taken once. Lower is better.".to_owned(),
             legend: legend(&Dataplane::USUAL),
+            unit: "seconds".to_owned(),
+            kind: Kind::Log,
             panels: vec![Panel {
                 title: String::new(),
-                unit: "seconds".to_owned(),
-                kind: Kind::Log,
                 content: Content::Lines(Lines {
                     over: "services".to_owned(),
                     lines: Dataplane::USUAL.iter().map(line).collect(),
@@ -207,7 +224,9 @@ impl Services {
             title: "Node ports at TC and at XDP: Podlane to the kernel's iptables mode".to_owned(),
             note: format!("{SPREADS} No segmentation or checksum offload."),
             legend: shown.map(colour).into_iter().zip(names.map(str::to_owned)).collect(),
-            panels: self.panels(|scenario| self.pair_panel(scenario, "times the kernel's path", &bars)),
+            unit: TO_KERNEL.to_owned(),
+            kind: Kind::Log,
+            panels: self.panels(|scenario| self.pair_panel(scenario, &bars)),
         };
         ("node-port", figure)
     }
@@ -218,7 +237,7 @@ impl Services {
         Scenario::ALL.into_iter().filter(measured).map(panel).collect()
     }
 
-    fn pair_panel(&self, scenario: Scenario, unit: &str, pairs: &[(Colour, Called, Called)]) -> Panel {
+    fn pair_panel(&self, scenario: Scenario, pairs: &[(Colour, Called, Called)]) -> Panel {
         let group = |measure: Measure| {
             let bar = |(colour, side, to): &(Colour, Called, Called)| {
                 let mut ratios = self.ratios.iter();
@@ -230,7 +249,7 @@ impl Services {
             Group { name: measure.name().to_owned(), bars: pairs.iter().filter_map(bar).collect() }
         };
         let groups = Measure::ALL.map(group).into_iter().filter(|group| !group.bars.is_empty());
-        bar_panel(&capitalised(scenario.name()), (unit, Kind::Log), groups.collect())
+        bar_panel(&capitalised(scenario.name()), groups.collect())
     }
 }
 
@@ -244,10 +263,10 @@ fn by_connections(figures: &[Flood]) -> Named {
         title: "UDP packets of many connections through a ClusterIP, remote backend".to_owned(),
         note: BANDS.to_owned(),
         legend: legend(&Dataplane::USUAL),
+        unit: "thousand packets per second".to_owned(),
+        kind: Kind::Linear,
         panels: vec![Panel {
             title: String::new(),
-            unit: "thousand packets per second".to_owned(),
-            kind: Kind::Linear,
             content: Content::Lines(Lines {
                 over: "connections".to_owned(),
                 lines: Dataplane::USUAL.iter().map(line).collect(),
@@ -257,9 +276,8 @@ fn by_connections(figures: &[Flood]) -> Named {
     ("connections", figure)
 }
 
-fn bar_panel(title: &str, (unit, kind): (&str, Kind), groups: Vec<Group>) -> Panel {
-    let (title, unit) = (title.to_owned(), unit.to_owned());
-    Panel { title, unit, kind, content: Content::Bars(Bars { groups }) }
+fn bar_panel(title: &str, groups: Vec<Group>) -> Panel {
+    Panel { title: title.to_owned(), content: Content::Bars(Bars { groups }) }
 }
 
 fn legend(dataplanes: &[Dataplane]) -> Vec<(Colour, String)> {

@@ -48,6 +48,8 @@ pub struct Report {
     pub sizes: Vec<Size>,
     /// What was measured of services.
     pub services: Services,
+    /// The same of nodes that route to each other's pods.
+    pub direct_routing: Services,
     /// The same of node ports at TC and at XDP.
     pub node_ports: Services,
     /// What got through of packets of many connections.
@@ -72,6 +74,7 @@ impl Report {
             programs: Vec::new(),
             sizes: Vec::new(),
             services: Services::default(),
+            direct_routing: Services::default(),
             node_ports: Services::default(),
             connections: Vec::new(),
             churns: Vec::new(),
@@ -84,6 +87,7 @@ impl Report {
             Part::EndToEnd => pods::end_to_end(self, look)?,
             Part::Sizes => by_number::sizes(self, look)?,
             Part::Services => self.services.tables("Services", look)?,
+            Part::DirectRouting => self.direct_routing.tables("Direct routing", look)?,
             Part::NodePort => self.node_ports.tables("Node ports", look)?,
             Part::Connections => by_number::connections(&self.connections, look)?,
             Part::Programs => pods::programs(self, look)?,

@@ -24,6 +24,12 @@ pub struct Services {
 }
 
 impl Services {
+    /// Where there are too few services for that to say something.
+    #[must_use]
+    pub fn without_loads(self) -> Self {
+        Self { loads: Vec::new(), ..self }
+    }
+
     /// All tables with their titles; nothing if nothing was measured.
     pub fn tables(&self, what: &str, look: Look) -> Result<String, fmt::Error> {
         let mut text = String::new();

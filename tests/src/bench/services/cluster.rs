@@ -49,6 +49,8 @@ pub struct Cluster {
 pub enum Wiring {
     /// A cable from node to node and one from the client to the first of them: nothing else costs anything.
     Cables,
+    /// The same, and nodes route to each other's pods instead of putting packets into VXLAN.
+    DirectRouting,
     /// One switch. A node port's packets leave by the uplink that they came by, as XDP needs it, and all are as a wire has them.
     Switch,
 }
@@ -65,10 +67,12 @@ impl Cluster {
     pub fn build(side: Side, backends: u8, wiring: Wiring) -> Result<Self> {
         let services = plan::services(side.services, backends);
         let label = format!("{}-{}", side.dataplane.label(), side.services);
+        // What is routed as it is needs an underlay of its family.
+        let family = if wiring == Wiring::DirectRouting { Family::Dual } else { Family::V4 };
         let client = Netns::new(&format!("{label}-client"))?;
         let (underlay, switch) = match wiring {
-            Wiring::Cables => {
-                let underlay = Underlay::new(&label, Family::V4)?;
+            Wiring::Cables | Wiring::DirectRouting => {
+                let underlay = Underlay::new(&label, family)?;
                 connect(&client, &underlay)?;
                 (underlay, None)
             }
@@ -78,10 +82,11 @@ impl Cluster {
             }
         };
         let switch = switch.map(|switch| XdpSwitch::of(switch, &client, &underlay)).transpose()?;
+        let route = if wiring == Wiring::DirectRouting { Route::Direct } else { Route::Overlay };
         let uplinks: &[&str] = if switch.is_some() { &["eth0"] } else { &["eth0", TO_CLIENT] };
         let (nodes, begin) = match side.dataplane {
             Dataplane::Podlane | Dataplane::PodlaneXdp => {
-                let mut nodes = topology::podlane_stopped(underlay, uplinks, Route::Overlay)?;
+                let mut nodes = topology::podlane_stopped(underlay, uplinks, route)?;
                 for node in &mut nodes {
                     podlane::configure(side.dataplane, &mut node.config);
                 }
@@ -91,7 +96,7 @@ impl Cluster {
                 (Nodes::Podlane(Box::new(nodes)), begin)
             }
             Dataplane::Iptables | Dataplane::Nftables => {
-                let nodes = topology::kernel_on(underlay, Route::Overlay)?;
+                let nodes = topology::kernel_on(underlay, route)?;
                 let begin = Instant::now();
                 kernel::load(&nodes, side.dataplane, &services)?;
                 (Nodes::Kernel(Box::new(nodes)), begin)
@@ -111,12 +116,16 @@ impl Cluster {
         };
         let to = to.context("a node without a backend")?;
         let from = called.first().context("a node without a client")?;
-        let (from, by) = if scenario.is_from_outside() {
-            (&self.client, backend.by_node_port(self.node()))
-        } else {
-            (&from.netns, backend.by_cluster_ip())
+        let (from, by) = match scenario {
+            Scenario::PodLocal | Scenario::PodRemote => (&from.netns, None),
+            Scenario::ClusterIpLocal | Scenario::ClusterIpRemote => {
+                (&from.netns, Some(backend.by_cluster_ip()))
+            }
+            Scenario::NodePortLocal | Scenario::NodePortRemote => {
+                (&self.client, Some(backend.by_node_port(self.node())))
+            }
         };
-        Ok(Path { from, to: &to.netns, address: backend.address().into(), by: Some(by) })
+        Ok(Path { from, to: &to.netns, address: backend.address().into(), by })
     }
 
     /// Errs where connection tracking had no room, or was at work where it must not be: either makes figures wrong.
