@@ -16,7 +16,7 @@ pub struct Options {
     /// How long each figure is taken.
     #[arg(long, default_value = "1", value_parser = seconds)]
     pub(super) seconds: f64,
-    /// All that matters in under two minutes: three rounds of a tenth of a second, with fewer services, sizes and numbers of
+    /// All that matters in under two minutes: three short rounds, with fewer services, sizes and numbers of
     /// connections, and without the million of them. Prints tables only.
     #[arg(long, conflicts_with_all = ["rounds", "seconds", "write"])]
     pub(super) quick: bool,

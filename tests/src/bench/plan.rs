@@ -15,7 +15,7 @@ use super::{
 const SERVICES: [u16; 3] = [1, 1000, 10_000];
 /// The rounds of a quick run: the fewest that have a median which is none of the extremes.
 const QUICK_ROUNDS: usize = 3;
-const QUICK_SECONDS: f64 = 0.1;
+const QUICK_SECONDS: f64 = 0.08;
 
 /// What is asked for, with what was left open filled in.
 #[derive(Clone, Debug)]

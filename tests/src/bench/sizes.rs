@@ -43,8 +43,7 @@ impl Unit {
         Self::TcpStream,
     ];
     /// Those that say most.
-    pub const FEW: [Self; 4] =
-        [Self::Datagram(64), Self::Datagram(SEGMENT), Self::Segments(46), Self::TcpStream];
+    pub const FEW: [Self; 3] = [Self::Datagram(64), Self::Datagram(SEGMENT), Self::Segments(46)];
 
     /// Bytes of payload, if that is known.
     #[must_use]

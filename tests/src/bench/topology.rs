@@ -14,6 +14,7 @@ use crate::{
     pod::{DEVICE, Pod},
     podlane_node::PodlaneNode,
     spec::{Family, Route, Spec},
+    traffic,
     wire::{self, Switch},
 };
 
@@ -92,12 +93,16 @@ impl Topologies {
             nodes.iter_mut().try_for_each(PodlaneNode::start)?;
             Ok(nodes)
         };
+        let podlane_routed = podlane("podlane-routed", Route::Direct)?;
+        // The kernel does not resolve an IPv4 next hop for an IPv6 packet that a program redirects to it.
+        let [near, far] = &podlane_routed;
+        traffic::ping(&near.pods[0].netns, far.pods[0].v4()?)?;
         Ok(Self {
             wire: bare_wire()?,
             kernel: kernel("kernel", Route::Overlay)?,
             podlane: podlane("podlane", Route::Overlay)?,
             kernel_routed: kernel("kernel-routed", Route::Direct)?,
-            podlane_routed: podlane("podlane-routed", Route::Direct)?,
+            podlane_routed,
         })
     }
 
@@ -201,6 +206,7 @@ impl Underlay {
         let prefix = format!("bench{}-{label}-", process::id());
         let specs = [0, 1].map(|number| Spec::new(&prefix, number, family, false));
         let netns = [Netns::new(&format!("{label}-worker-0"))?, Netns::new(&format!("{label}-worker-1"))?];
+        netns.iter().try_for_each(wire::without_dad)?;
         join(&netns)?;
         for (netns, spec) in netns.iter().zip(&specs) {
             spec.underlay.iter().try_for_each(|address| wire::add_address(netns, "eth0", *address))?;

@@ -107,7 +107,7 @@ impl Report {
     fn circumstances(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
         let Self { machine, command, rounds, seconds, .. } = self;
-        let Machine { kernel, processor, cores, load_before } = machine;
+        let Machine { kernel, processor, cores, load_before, .. } = machine;
         writeln!(
             text,
             "`{command}`: {rounds} rounds of {seconds} s for each figure, on Linux {kernel}, {cores} cores ({processor}), load average before {load_before}."
