@@ -27,7 +27,8 @@ pub struct Capture {
 impl Capture {
     /// Starts to see all packets of a device, both ways.
     pub fn open(netns: &Netns, device: &str) -> Result<Self> {
-        let socket = netns.enter(|| packet_socket(device))?;
+        let all = u16::try_from(libc::ETH_P_ALL).context("ETH_P_ALL")?.to_be();
+        let socket = netns.enter(|| packet_socket(device, all))?;
         Ok(Self { socket, device: device.to_owned(), buffer: vec![0; LARGEST] })
     }
 
@@ -82,8 +83,13 @@ impl Capture {
     }
 }
 
-fn packet_socket(device: &str) -> Result<OwnedFd> {
-    let all = u16::try_from(libc::ETH_P_ALL).context("ETH_P_ALL")?.to_be();
+/// A packet socket that sends out of a device and sees nothing of what passes there, so that nobody pays for it.
+pub fn sending_socket(netns: &Netns, device: &str) -> Result<OwnedFd> {
+    netns.enter(|| packet_socket(device, 0))
+}
+
+/// `protocol` is what it sees, as the wire has it.
+fn packet_socket(device: &str, protocol: u16) -> Result<OwnedFd> {
     // Without a protocol, so that nothing of other devices queues up before the bind.
     // SAFETY: no pointers.
     let descriptor = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
@@ -99,7 +105,7 @@ fn packet_socket(device: &str) -> Result<OwnedFd> {
     // SAFETY: plain old data, for which zero is a value.
     let mut address: libc::sockaddr_ll = unsafe { zeroed() };
     address.sll_family = u16::try_from(libc::AF_PACKET).context("AF_PACKET")?;
-    address.sll_protocol = all;
+    address.sll_protocol = protocol;
     address.sll_ifindex = i32::try_from(index).context("an interface index beyond i32")?;
     let length =
         libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>()).context("the size of sockaddr_ll")?;

@@ -19,6 +19,12 @@ pub struct Cores {
 }
 
 impl Cores {
+    /// Everything on one core.
+    #[must_use]
+    pub const fn one(self) -> Self {
+        Self { sender: self.sender, receiver: self.sender }
+    }
+
     /// The first and the last core that this process may run on.
     pub fn find() -> Result<Self> {
         let cores = allowed()?;

@@ -1,14 +1,14 @@
 //! Every measure of every side, interleaved.
 
-use std::io::Write as _;
-
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use super::{
     cores::Cores,
+    interleave::interleaved,
     load::Window,
     measure::Measure,
+    progress::Progress,
     spread::Spread,
     topology::{Inner, Side, Topologies},
 };
@@ -38,37 +38,34 @@ pub struct Ratio {
 }
 
 /// The comparisons that are made.
-pub const COMPARISONS: [(Side, Side); 6] = [
-    (Side::KernelSameNode, Side::Direct),
-    (Side::PodlaneSameNode, Side::Direct),
+pub const COMPARISONS: [(Side, Side); 9] = [
     (Side::PodlaneSameNode, Side::KernelSameNode),
-    (Side::KernelOtherNode, Side::Direct),
-    (Side::PodlaneOtherNode, Side::Direct),
     (Side::PodlaneOtherNode, Side::KernelOtherNode),
+    (Side::PodlaneDirectRouting, Side::KernelDirectRouting),
+    (Side::KernelSameNode, Side::Wire),
+    (Side::PodlaneSameNode, Side::Wire),
+    (Side::KernelOtherNode, Side::Wire),
+    (Side::PodlaneOtherNode, Side::Wire),
+    (Side::KernelDirectRouting, Side::Wire),
+    (Side::PodlaneDirectRouting, Side::Wire),
 ];
 
-/// Measures all sides in turn, in every round and for every measure, so that a machine that gets slower or faster does so
-/// for all of them. Each round begins with another side, so that none always comes after the same one.
+/// Takes every measure of all sides.
 pub fn run(topologies: &Topologies, rounds: usize, window: Window, family: Inner) -> Result<Vec<Series>> {
     let cores = Cores::find()?;
     let series = Measure::ALL
         .into_iter()
         .flat_map(|measure| Side::ALL.map(|side| Series { measure, side, values: Vec::new() }));
     let mut series: Vec<Series> = series.collect();
-    for round in 0..rounds {
-        for of_one_measure in series.chunks_exact_mut(Side::ALL.len()) {
-            let mut in_turn: Vec<&mut Series> = of_one_measure.iter_mut().collect();
-            in_turn.rotate_left(round % Side::ALL.len());
-            for series in in_turn {
-                let Series { measure, side, values } = series;
-                let path = topologies.path(*side, family)?;
-                let value = measure.take(path, window, cores);
-                let value = value.with_context(|| format!("{}, {}", measure.name(), side.name()))?;
-                values.push(value);
-            }
-            progress(round, rounds, of_one_measure);
-        }
-    }
+    let sides = Side::ALL.len();
+    let mut progress = Progress::begin("end to end", (rounds, window), Measure::ALL.len(), sides);
+    let take = |series: &mut Series| {
+        let Series { measure, side, values } = series;
+        let value = measure.take(topologies.path(*side, family)?, window, cores);
+        values.push(value.with_context(|| format!("{}, {}", measure.name(), side.name()))?);
+        Ok(())
+    };
+    interleaved(&mut series, sides, (rounds, &mut progress), take, tell)?;
     Ok(series)
 }
 
@@ -86,17 +83,11 @@ pub fn ratios(series: &[Series]) -> Vec<Ratio> {
     all.flatten().collect()
 }
 
-fn progress(round: usize, rounds: usize, of_one_measure: &[Series]) {
-    let Some(measure) = of_one_measure.first().map(|series| series.measure) else { return };
-    let values: Vec<String> = of_one_measure
-        .iter()
-        .filter_map(|series| Some(format!("{} {}", series.side.name(), measure.show(*series.values.last()?))))
-        .collect();
-    let _unheard = writeln!(
-        std::io::stderr(),
-        "  round {}/{rounds}  {:11}  {}",
-        round + 1,
-        measure.name(),
-        values.join("; ")
-    );
+fn tell(of_one_measure: &[Series]) -> String {
+    let value = |series: &Series| {
+        let Series { measure, side, values } = series;
+        Some(format!("{} {}", side.name(), measure.show(*values.last()?)))
+    };
+    let values: Vec<String> = of_one_measure.iter().filter_map(value).collect();
+    format!("{}, {}", of_one_measure.first().map_or("", |series| series.measure.name()), values.join("; "))
 }

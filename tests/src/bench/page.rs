@@ -1,4 +1,4 @@
-//! The generated part of `docs/benchmarks.md`.
+//! The generated part of `docs/benchmarks.md`, and its plots.
 
 use std::{
     fs,
@@ -15,6 +15,14 @@ pub fn write(part: &str, text: &str) -> Result<PathBuf> {
         .with_context(|| format!("{}: not `{}` .. `{}`", path.display(), begin(part), end(part)))?;
     fs::write(&path, page).with_context(|| format!("write {}", path.display()))?;
     path.canonicalize().with_context(|| format!("resolve {}", path.display()))
+}
+
+/// Writes a plot to where the page has it from.
+pub fn write_plot(name: &str, svg: &str) -> Result<()> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/plots");
+    let path = directory.join(format!("{name}.svg"));
+    fs::create_dir_all(&directory).with_context(|| format!("make {}", directory.display()))?;
+    fs::write(&path, svg).with_context(|| format!("write {}", path.display()))
 }
 
 fn begin(part: &str) -> String {
@@ -43,6 +51,14 @@ mod tests {
             format!("# Title\n{}{}more\n", marked("one", content), marked("other", "\nkept\n"))
         };
         assert_eq!(replace(&page("\nold\n"), "one", "new\n"), Some(page("\n\nnew\n\n")));
+    }
+
+    #[test]
+    fn the_page_has_a_place_for_every_part() {
+        let page = include_str!("../../../docs/benchmarks.md");
+        for part in crate::bench::Part::ALL {
+            assert!(replace(page, part.name(), "").is_some(), "{}", part.name());
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! same packet: one that has been encapsulated gets another header around it, one that has been decapsulated is no VXLAN
 //! any more, and after 63 times its TTL is used up, so that most runs would take some other path than the one in question.
 
-use std::{io::Write as _, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::{ProgramInfo, loaded_programs};
@@ -15,6 +15,7 @@ use super::{
     cores::Cores,
     flows::{self, Flow, Program, Task},
     load::Window,
+    progress::Progress,
     service_flows,
     services::Cluster,
     topology::{Inner, Topologies},
@@ -84,14 +85,14 @@ fn costs(flows: &[Flow<'_>], rounds: usize, window: Window) -> Result<Vec<Cost>>
     let _counting = foreign::count_runs()?;
     let mut samples: Vec<Vec<Vec<Sample>>> =
         flows.iter().map(|flow| vec![Vec::new(); flow.tasks.len()]).collect();
+    let mut progress = Progress::begin("programs", (rounds, window), 1, flows.len());
     for round in 0..rounds {
         for (flow, samples) in flows.iter().zip(&mut samples) {
             for (task, sample) in samples.iter_mut().zip(once(flow, window, cores)?) {
                 task.push(sample);
             }
         }
-        let _unheard =
-            writeln!(std::io::stderr(), "  round {}/{rounds}  run times of the programs", round + 1);
+        progress.step(round, "all kinds of packets");
     }
     let costs = flows.iter().zip(&samples).flat_map(|(flow, samples)| {
         flow.tasks.iter().zip(samples).map(|(task, samples)| cost(flow, task, samples))

@@ -14,10 +14,13 @@ use crate::{
     pod::{DEVICE, Pod},
     podlane_node::PodlaneNode,
     spec::{Family, Route, Spec},
-    wire,
+    traffic,
+    wire::{self, Switch},
 };
 
 const MTU: u32 = 1500;
+/// What VXLAN adds over IPv4.
+const ENCAPSULATION: u32 = 50;
 const PODS: u8 = 2;
 
 /// A path of one of the topologies.
@@ -25,36 +28,44 @@ const PODS: u8 = 2;
 #[serde(rename_all = "kebab-case")]
 pub enum Side {
     /// Two namespaces, one veth pair.
-    Direct,
+    Wire,
     /// Two pods on one bridge.
     KernelSameNode,
     /// Two pods of one Podlane node.
     PodlaneSameNode,
     /// Pods of two nodes with bridges, kernel VXLAN devices and flannel's routes.
     KernelOtherNode,
-    /// Pods of two Podlane nodes.
+    /// Pods of two Podlane nodes, in VXLAN.
     PodlaneOtherNode,
+    /// Pods of two nodes with bridges and a route to each other's pods, without VXLAN.
+    KernelDirectRouting,
+    /// Pods of two Podlane nodes that route to each other's pods, without VXLAN.
+    PodlaneDirectRouting,
 }
 
 impl Side {
     /// Every one.
-    pub const ALL: [Self; 5] = [
-        Self::Direct,
+    pub const ALL: [Self; 7] = [
+        Self::Wire,
         Self::KernelSameNode,
         Self::PodlaneSameNode,
         Self::KernelOtherNode,
         Self::PodlaneOtherNode,
+        Self::KernelDirectRouting,
+        Self::PodlaneDirectRouting,
     ];
 
     /// For tables.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Direct => "direct",
+            Self::Wire => "bare wire",
             Self::KernelSameNode => "kernel, same node",
             Self::PodlaneSameNode => "Podlane, same node",
             Self::KernelOtherNode => "kernel, other node",
             Self::PodlaneOtherNode => "Podlane, other node",
+            Self::KernelDirectRouting => "kernel, direct routing",
+            Self::PodlaneDirectRouting => "Podlane, direct routing",
         }
     }
 }
@@ -62,18 +73,37 @@ impl Side {
 /// All topologies, up at the same time.
 #[derive(Debug)]
 pub struct Topologies {
-    direct: [Pod; 2],
+    wire: [Pod; 2],
     kernel: [KernelVtepNode; 2],
     podlane: [PodlaneNode; 2],
+    kernel_routed: [KernelVtepNode; 2],
+    podlane_routed: [PodlaneNode; 2],
 }
 
 impl Topologies {
     /// Makes the namespaces and starts a loader on each of Podlane's nodes.
     pub fn build() -> Result<Self> {
-        let kernel = kernel_on(Underlay::new("kernel")?)?;
-        let mut podlane = podlane_stopped(Underlay::new("podlane")?, &["eth0"])?;
-        podlane.iter_mut().try_for_each(PodlaneNode::start)?;
-        Ok(Self { direct: direct()?, kernel, podlane })
+        // What is routed as it is needs an underlay of its family.
+        let underlay = |label, route| {
+            Underlay::new(label, if route == Route::Direct { Family::Dual } else { Family::V4 })
+        };
+        let kernel = |label, route| kernel_on(underlay(label, route)?, route);
+        let podlane = |label, route| -> Result<_> {
+            let mut nodes = podlane_stopped(underlay(label, route)?, &["eth0"], route)?;
+            nodes.iter_mut().try_for_each(PodlaneNode::start)?;
+            Ok(nodes)
+        };
+        let podlane_routed = podlane("podlane-routed", Route::Direct)?;
+        // The kernel does not resolve an IPv4 next hop for an IPv6 packet that a program redirects to it.
+        let [near, far] = &podlane_routed;
+        traffic::ping(&near.pods[0].netns, far.pods[0].v4()?)?;
+        Ok(Self {
+            wire: bare_wire()?,
+            kernel: kernel("kernel", Route::Overlay)?,
+            podlane: podlane("podlane", Route::Overlay)?,
+            kernel_routed: kernel("kernel-routed", Route::Direct)?,
+            podlane_routed,
+        })
     }
 
     /// The way that one side's packets go, with addresses of one family.
@@ -81,15 +111,23 @@ impl Topologies {
         let [kernel, kernel_peer] = &self.kernel;
         let [podlane, podlane_peer] = &self.podlane;
         match side {
-            Side::Direct => between(&self.direct[0], &self.direct[1], family),
+            Side::Wire => between(&self.wire[0], &self.wire[1], family),
             Side::KernelSameNode => between(&kernel.pods[0], &kernel.pods[1], family),
             Side::PodlaneSameNode => between(&podlane.pods[0], &podlane.pods[1], family),
             Side::KernelOtherNode => between(&kernel.pods[0], &kernel_peer.pods[0], family),
             Side::PodlaneOtherNode => between(&podlane.pods[0], &podlane_peer.pods[0], family),
+            Side::KernelDirectRouting => {
+                let [near, far] = &self.kernel_routed;
+                between(&near.pods[0], &far.pods[0], family)
+            }
+            Side::PodlaneDirectRouting => {
+                let [near, far] = &self.podlane_routed;
+                between(&near.pods[0], &far.pods[0], family)
+            }
         }
     }
 
-    /// Podlane's two nodes.
+    /// Podlane's two nodes, with VXLAN between them.
     #[must_use]
     pub const fn podlane(&self) -> &[PodlaneNode; 2] {
         &self.podlane
@@ -129,9 +167,9 @@ fn between<'a>(from: &'a Pod, to: &'a Pod, family: Inner) -> Result<Path<'a>> {
 }
 
 /// Two namespaces with one veth pair between them and an address of a common prefix each.
-fn direct() -> Result<[Pod; 2]> {
-    let spec = Spec::new("bench-direct-", 0, Family::V4, false);
-    let pods = [pod(&spec, "direct", 0)?, pod(&spec, "direct", 1)?];
+fn bare_wire() -> Result<[Pod; 2]> {
+    let spec = Spec::new("bench-wire-", 0, Family::V4, false);
+    let pods = [pod(&spec, "wire", 0)?, pod(&spec, "wire", 1)?];
     let [left, right] = &pods;
     wire::wire((&left.netns, DEVICE), (&right.netns, DEVICE), MTU)?;
     for pod in &pods {
@@ -153,11 +191,23 @@ pub struct Underlay {
 
 impl Underlay {
     /// Makes the namespaces. Nodes' names tell those of several runs apart: pins and runtime state lie under them.
-    pub fn new(label: &str) -> Result<Self> {
+    pub fn new(label: &str, family: Family) -> Result<Self> {
+        Self::joined(label, family, |[left, right]| wire::wire((left, "eth0"), (right, "eth0"), MTU))
+    }
+
+    /// The same with a switch between them, which has room for more.
+    pub fn on_a_switch(label: &str) -> Result<(Self, Switch)> {
+        let mut switch = Switch::new(MTU)?;
+        let join = |netns: &[Netns; 2]| netns.iter().try_for_each(|node| switch.plug(node, "eth0").map(drop));
+        Ok((Self::joined(label, Family::V4, join)?, switch))
+    }
+
+    fn joined(label: &str, family: Family, join: impl FnOnce(&[Netns; 2]) -> Result<()>) -> Result<Self> {
         let prefix = format!("bench{}-{label}-", process::id());
-        let specs = [0, 1].map(|number| Spec::new(&prefix, number, Family::V4, false));
+        let specs = [0, 1].map(|number| Spec::new(&prefix, number, family, false));
         let netns = [Netns::new(&format!("{label}-worker-0"))?, Netns::new(&format!("{label}-worker-1"))?];
-        wire::wire((&netns[0], "eth0"), (&netns[1], "eth0"), MTU)?;
+        netns.iter().try_for_each(wire::without_dad)?;
+        join(&netns)?;
         for (netns, spec) in netns.iter().zip(&specs) {
             spec.underlay.iter().try_for_each(|address| wire::add_address(netns, "eth0", *address))?;
         }
@@ -165,16 +215,18 @@ impl Underlay {
     }
 }
 
-/// Two nodes as flannel makes them, with their pods.
-pub fn kernel_on(underlay: Underlay) -> Result<[KernelVtepNode; 2]> {
+/// Two nodes as flannel makes them, with their pods: in its VXLAN mode, or in the one that only sets routes.
+pub fn kernel_on(underlay: Underlay, route: Route) -> Result<[KernelVtepNode; 2]> {
     let Underlay { label, specs: [first, second], netns: [left, right] } = underlay;
-    let options = kernel_node::Options { mtu: MTU, ..kernel_node::Options::default() };
+    // Pods' packets are as large as the underlay takes; the VXLAN device is there in any case.
+    let mtu = if route == Route::Direct { MTU + ENCAPSULATION } else { MTU };
+    let options = kernel_node::Options { mtu, ..kernel_node::Options::default() };
     let mut nodes = [
         KernelVtepNode::new(first.clone(), left, options)?,
         KernelVtepNode::new(second.clone(), right, options)?,
     ];
     for (node, peer) in nodes.iter_mut().zip([second, first]) {
-        node.add_peer(&peer, Route::Overlay)?;
+        node.add_peer(&peer, route)?;
         for number in 0..PODS {
             node.add_pod(pod(&node.spec, &label, number)?)?;
         }
@@ -183,11 +235,12 @@ pub fn kernel_on(underlay: Underlay) -> Result<[KernelVtepNode; 2]> {
 }
 
 /// Two nodes with their pods, before their loaders are started. The first may have more uplinks than `eth0`.
-pub fn podlane_stopped(underlay: Underlay, uplinks: &[&str]) -> Result<[PodlaneNode; 2]> {
+pub fn podlane_stopped(underlay: Underlay, uplinks: &[&str], route: Route) -> Result<[PodlaneNode; 2]> {
     let Underlay { label, specs: [first, second], netns: [left, right] } = underlay;
     let mut nodes = [PodlaneNode::new(first.clone(), left)?, PodlaneNode::new(second.clone(), right)?];
     for (node, peer) in nodes.iter_mut().zip([second, first]) {
-        node.add_peer(&peer, Route::Overlay);
+        node.add_peer(&peer, route);
+        node.config.overlay.mtu = (route == Route::Direct).then_some(MTU);
         for number in 0..PODS {
             let pod = pod(&node.spec, &label, number)?;
             node.add_pod(pod);

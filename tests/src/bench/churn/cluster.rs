@@ -19,6 +19,7 @@ use crate::{
     netns::Netns,
     pod::{DEVICE, Pod},
     podlane_node::PodlaneNode,
+    spec::{Family, Route},
     traffic::tcp,
 };
 
@@ -43,8 +44,8 @@ pub(super) struct Cluster {
 
 impl Cluster {
     pub(super) fn build(capacity: u32, timeout: u32) -> Result<Self> {
-        let underlay = Underlay::new("churn")?;
-        let mut nodes = topology::podlane_stopped(underlay, &["eth0"])?;
+        let underlay = Underlay::new("churn", Family::V4)?;
+        let mut nodes = topology::podlane_stopped(underlay, &["eth0"], Route::Overlay)?;
         let [node, _] = &mut nodes;
         let address = IpAddr::from(backend(node)?.v4()?);
         node.config.maps.insert("conntrack".to_owned(), capacity);

@@ -3,6 +3,7 @@
 //! Nothing in here looks at what it receives: that the bytes are right is for the suites to prove.
 
 mod batch;
+mod frames;
 mod path;
 mod source_port;
 mod tcp;
@@ -17,15 +18,16 @@ use std::{
 use anyhow::{Result, anyhow};
 
 pub use self::{
+    frames::{Senders, of_many},
     path::{Called, Path},
     source_port::Sources,
     tcp::{connections, round_trips as tcp_round_trips, stream},
-    udp::{packets, round_trips as udp_round_trips},
+    udp::{Segments, bytes, packets, round_trips as udp_round_trips},
 };
 use super::cores::{self, Cores};
 
 /// How often a background thread looks whether it is still needed, while nothing arrives.
-const LOOK: Duration = Duration::from_millis(100);
+const LOOK: Duration = Duration::from_millis(50);
 
 /// How long a measurement takes.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +46,12 @@ impl Window {
     #[must_use]
     pub const fn length(self) -> Duration {
         self.length
+    }
+
+    /// How long a figure takes, its warm-up included.
+    #[must_use]
+    pub fn whole(self) -> Duration {
+        self.length + self.warm_up()
     }
 
     /// Neighbours are resolved, windows open and caches fill before anything counts.

@@ -5,17 +5,17 @@ use std::{
     net::UdpSocket,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{
     Cores, LOOK, Needed, Path, Window,
-    batch::{Batch, PAYLOAD},
+    batch::{Batch, DATAGRAMS, PAYLOAD},
     beside,
 };
-use crate::traffic::udp;
+use crate::{sockopt, traffic::udp};
 
 /// How often in a row a request is repeated before the path counts as broken.
-const PATIENCE: usize = 20;
+const PATIENCE: usize = 40;
 
 /// Requests of 64 bytes per second, each answered by as many before the next.
 pub fn round_trips(path: Path<'_>, window: Window, cores: Cores) -> Result<f64> {
@@ -40,30 +40,68 @@ pub fn round_trips(path: Path<'_>, window: Window, cores: Cores) -> Result<f64> 
 
 /// Datagrams of 64 bytes per second that a receiver gets from a sender that sends all it can.
 pub fn packets(path: Path<'_>, window: Window, cores: Cores) -> Result<f64> {
+    flood(path, window, cores, (PAYLOAD, Segments::None), |_, count| count)
+}
+
+/// Bytes per second that a receiver gets in datagrams of this size, or in such as the kernel cuts into datagrams of `segment` bytes at
+/// the end of the path (`UDP_SEGMENT`) and puts together again for the receiver (`UDP_GRO`).
+pub fn bytes(path: Path<'_>, window: Window, cores: Cores, size: (usize, Segments)) -> Result<f64> {
+    flood(path, window, cores, size, Batch::bytes)
+}
+
+/// Whether what is sent at once is several datagrams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Segments {
+    /// It is one.
+    None,
+    /// They have so many bytes each.
+    Of(u16),
+}
+
+/// At most so much for each system call.
+const AT_ONCE: usize = 512 * 1024;
+
+fn flood(
+    path: Path<'_>,
+    window: Window,
+    cores: Cores,
+    (size, segments): (usize, Segments),
+    amount: fn(&Batch, u64) -> u64,
+) -> Result<f64> {
+    let count = (AT_ONCE / size).clamp(1, DATAGRAMS);
     let (receiver, address) = path.receive()?;
     let sender = udp::connect(path.from, address)?;
+    if let Segments::Of(length) = segments {
+        sockopt::set(&sender, libc::SOL_UDP, libc::UDP_SEGMENT, i32::from(length))?;
+        sockopt::set(&receiver, libc::SOL_UDP, libc::UDP_GRO, 1)?;
+    }
     receiver.set_read_timeout(Some(LOOK)).context("SO_RCVTIMEO")?;
     beside(
         (cores.sender, |needed: &Needed<'_>| {
-            let mut batch = Batch::new();
+            let mut batch = Batch::new(count, size);
             while needed.still() {
-                batch.send(&sender).context("send UDP datagrams")?;
+                batch.send(&sender, count).context("send UDP datagrams")?;
             }
             Ok(())
         }),
         (cores.receiver, || {
-            let mut batch = Batch::new();
+            let mut batch = Batch::new(count, size);
             let mut nothing = 0;
             window.rate(|| {
-                let count = arrived(batch.receive(&receiver))?.unwrap_or(0);
-                nothing = if count == 0 { nothing + 1 } else { 0 };
-                if nothing == PATIENCE {
-                    bail!("no UDP datagram to {address} arrives in {}", path.to.name());
-                }
-                Ok(count)
+                let count = take_all(&mut batch, &receiver, &mut nothing)
+                    .with_context(|| format!("datagrams to {address}, in {}", path.to.name()))?;
+                Ok(amount(&batch, count))
             })
         }),
     )
+}
+
+/// Takes what is there and says how many datagrams that is; errs after a long time of nothing.
+pub(super) fn take_all(batch: &mut Batch, receiver: &UdpSocket, nothing: &mut usize) -> Result<u64> {
+    let count = arrived(batch.receive(receiver))?.unwrap_or(0);
+    *nothing = if count == 0 { *nothing + 1 } else { 0 };
+    ensure!(*nothing < PATIENCE, "no UDP datagram arrives");
+    Ok(count)
 }
 
 /// Repeats what gets no answer: UDP may lose it, and the time that this takes counts.

@@ -1,6 +1,8 @@
 //! What a run of the benches gave, as tables and as JSON.
 
+mod by_number;
 mod churn;
+mod figures;
 mod pods;
 mod services;
 mod table;
@@ -13,9 +15,12 @@ pub use self::{services::Services, table::Look};
 use super::{
     arrivals::Arrival,
     churn::Churn,
+    connections::Flood,
     end_to_end::{Ratio, Series},
     machine::Machine,
+    options::Part,
     programs::{Cost, Facts},
+    sizes::Size,
 };
 
 /// A whole run. Parts that were not asked for are empty.
@@ -39,8 +44,16 @@ pub struct Report {
     pub arrivals: Vec<Arrival>,
     /// What the kernel says of the programs.
     pub programs: Vec<Facts>,
+    /// What got through in packets of several sizes.
+    pub sizes: Vec<Size>,
     /// What was measured of services.
     pub services: Services,
+    /// The same of nodes that route to each other's pods.
+    pub direct_routing: Services,
+    /// The same of node ports at TC and at XDP.
+    pub node_ports: Services,
+    /// What got through of packets of many connections.
+    pub connections: Vec<Flood>,
     /// What became of a million connections.
     pub churns: Vec<Churn>,
 }
@@ -59,29 +72,42 @@ impl Report {
             costs: Vec::new(),
             arrivals: Vec::new(),
             programs: Vec::new(),
+            sizes: Vec::new(),
             services: Services::default(),
+            direct_routing: Services::default(),
+            node_ports: Services::default(),
+            connections: Vec::new(),
             churns: Vec::new(),
         }
     }
 
-    /// Each part that was measured: its name, and all its tables with their titles.
-    pub fn parts(&self, look: Look) -> Result<Vec<(&'static str, String)>, fmt::Error> {
-        let parts = [
-            ("end-to-end", pods::end_to_end(self, look)?),
-            ("programs", pods::programs(self, look)?),
-            ("arrivals", pods::arrivals(self, look)?),
-            ("services", self.services.tables(look)?),
-            ("churn", churn::tables(&self.churns, look)?),
-        ];
-        let measured = parts.into_iter().filter(|(_, tables)| !tables.is_empty());
-        measured.map(|(part, tables)| Ok((part, self.circumstances()? + &tables))).collect()
+    /// A part that was measured: circumstances, plots where the look has them, and all its tables with their titles.
+    pub fn part(&self, part: Part, look: Look) -> Result<String, fmt::Error> {
+        let tables = match part {
+            Part::EndToEnd => pods::end_to_end(self, look)?,
+            Part::Sizes => by_number::sizes(self, look)?,
+            Part::Services => self.services.tables("Services", look)?,
+            Part::DirectRouting => self.direct_routing.tables("Direct routing", look)?,
+            Part::NodePort => self.node_ports.tables("Node ports", look)?,
+            Part::Connections => by_number::connections(&self.connections, look)?,
+            Part::Programs => pods::programs(self, look)?,
+            Part::Arrivals => pods::arrivals(self, look)?,
+            Part::Churn => churn::tables(&self.churns, look)?,
+        };
+        let mut text = self.circumstances()?;
+        if look == Look::Markdown {
+            for (name, figure) in self.figures(part) {
+                writeln!(text, "\n![{}](plots/{name}.svg)", figure.title)?;
+            }
+        }
+        Ok(text + &tables)
     }
 
     /// Where and how.
     fn circumstances(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
         let Self { machine, command, rounds, seconds, .. } = self;
-        let Machine { kernel, processor, cores, load_before } = machine;
+        let Machine { kernel, processor, cores, load_before, .. } = machine;
         writeln!(
             text,
             "`{command}`: {rounds} rounds of {seconds} s for each figure, on Linux {kernel}, {cores} cores ({processor}), load average before {load_before}."

@@ -62,7 +62,7 @@ fn ratio_table(report: &Report) -> Table {
     for (side, to) in COMPARISONS {
         let of_pair = report.ratios.iter().filter(|ratio| (ratio.side, ratio.to) == (side, to));
         let ratios = of_pair.map(|ratio| show(ratio.times, |value| format!("{value:.2}")));
-        let to = if to == Side::Direct { "direct" } else { "kernel" };
+        let to = if to == Side::Wire { "bare wire" } else { "kernel" };
         table.add_row([side.name().to_owned(), to.to_owned()].into_iter().chain(ratios));
     }
     table

@@ -24,16 +24,22 @@ pub struct Services {
 }
 
 impl Services {
+    /// Where there are too few services for that to say something.
+    #[must_use]
+    pub fn without_loads(self) -> Self {
+        Self { loads: Vec::new(), ..self }
+    }
+
     /// All tables with their titles; nothing if nothing was measured.
-    pub fn tables(&self, look: Look) -> Result<String, fmt::Error> {
+    pub fn tables(&self, what: &str, look: Look) -> Result<String, fmt::Error> {
         let mut text = String::new();
         for scenario in Scenario::ALL {
             if self.series.iter().any(|series| series.scenario == scenario) {
                 if !self.ratios.is_empty() {
-                    let title = format!("Services, {}: ratios", scenario.name());
+                    let title = format!("{what}, {}: ratios", scenario.name());
                     section(&mut text, &title, &self.ratio_table(scenario), look)?;
                 }
-                let title = format!("Services, {}: the figures behind them, medians", scenario.name());
+                let title = format!("{what}, {}: the figures behind them, medians", scenario.name());
                 section(&mut text, &title, &self.series_table(scenario), look)?;
             }
         }
@@ -65,7 +71,9 @@ impl Services {
                         .find(|ratio| (ratio.side, ratio.to, ratio.measure) == (*side, *to, measure));
                     found.map_or_else(String::new, |ratio| show(ratio.times, |value| format!("{value:.2}")))
                 };
-                table.add_row([name(*side), name(*to)].into_iter().chain(measures.clone().map(cell)));
+                table.add_row(
+                    [self.name(*side), self.name(*to)].into_iter().chain(measures.clone().map(cell)),
+                );
             }
         }
         table
@@ -74,19 +82,19 @@ impl Services {
     fn series_table(&self, scenario: Scenario) -> Table {
         let measures = self.measures();
         let mut table = numbers(&[""], &measures.clone().map(Measure::name).collect::<Vec<_>>());
-        for Load { side, .. } in &self.loads {
+        for side in &self.sides() {
             let cell = |measure: Measure| {
                 let mut of_scenario = self.series.iter().filter(|series| series.scenario == scenario);
                 let found = of_scenario.find(|series| (series.side, series.measure) == (*side, measure));
                 found.map_or_else(String::new, |series| measure.show(Spread::of(&series.values).median))
             };
-            table.add_row([name(*side)].into_iter().chain(measures.clone().map(cell)));
+            table.add_row([self.name(*side)].into_iter().chain(measures.clone().map(cell)));
         }
         table
     }
 
     fn load_table(&self) -> Table {
-        let mut table = numbers(&["services"], &Dataplane::ALL.map(Dataplane::name));
+        let mut table = numbers(&["services"], &Dataplane::USUAL.map(Dataplane::name));
         let mut shown: Vec<u16> = Vec::new();
         for Load { side: Side { services, .. }, .. } in &self.loads {
             if shown.contains(services) {
@@ -98,9 +106,30 @@ impl Services {
                 let found = self.loads.iter().find(|load| load.side == side);
                 found.map_or_else(String::new, |load| format!("{:.2} s", load.seconds))
             };
-            table.add_row([services.to_string()].into_iter().chain(Dataplane::ALL.map(cell)));
+            table.add_row([services.to_string()].into_iter().chain(Dataplane::USUAL.map(cell)));
         }
         table
+    }
+
+    /// Those that were measured, in the order in which they were.
+    fn sides(&self) -> Vec<Side> {
+        let mut sides = Vec::new();
+        for Series { side, .. } in &self.series {
+            if !sides.contains(side) {
+                sides.push(*side);
+            }
+        }
+        sides
+    }
+
+    /// With the number of services, unless all have as many.
+    fn name(&self, side: Side) -> String {
+        let Side { dataplane, services } = side;
+        if self.series.iter().all(|series| series.side.services == services) {
+            dataplane.name().to_owned()
+        } else {
+            format!("{}, {services}", dataplane.name())
+        }
     }
 
     /// Those that were taken, in their usual order.
@@ -108,9 +137,4 @@ impl Services {
         let taken = |measure: &Measure| self.series.iter().any(|series| series.measure == *measure);
         Measure::ALL.into_iter().filter(taken)
     }
-}
-
-fn name(side: Side) -> String {
-    let Side { dataplane, services } = side;
-    format!("{}, {services}", dataplane.name())
 }

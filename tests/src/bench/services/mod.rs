@@ -13,7 +13,7 @@ mod scenario;
 mod series;
 
 pub use self::{
-    cluster::{Cluster, client_address},
+    cluster::{Cluster, Wiring, client_address},
     plan::{Backend, PORT, Protocol},
     scenario::{Dataplane, Scenario, Side},
     series::{Ratio, Series, ratios, run},
@@ -49,7 +49,7 @@ impl Load {
 pub fn build(
     dataplanes: &[Dataplane],
     numbers: &[u16],
-    backends: u8,
+    (backends, wiring): (u8, Wiring),
     mut progress: impl FnMut(&Load),
 ) -> Result<Vec<Cluster>> {
     for dataplane in dataplanes {
@@ -64,7 +64,7 @@ pub fn build(
     for &services in numbers {
         for &dataplane in dataplanes {
             let side = Side { dataplane, services };
-            let cluster = Cluster::build(side, backends)
+            let cluster = Cluster::build(side, backends, wiring)
                 .with_context(|| format!("{} with {services} services", dataplane.name()))?;
             progress(&Load::of(&cluster));
             clusters.push(cluster);

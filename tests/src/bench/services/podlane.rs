@@ -9,16 +9,45 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::maps::{HashMap, Map, MapData};
-use common::maps::{Frontend, FrontendKey, capacity, name};
+use common::{
+    counters::Hook,
+    maps::{Frontend, FrontendKey, capacity, name},
+};
 use nix::sys::signal::Signal;
 
-use super::plan::{self, Service};
-use crate::{config, counters, podlane_node::PodlaneNode, wait};
+use super::{
+    Dataplane,
+    plan::{self, Service},
+};
+use crate::{
+    config::{self, Config},
+    counters,
+    podlane_node::PodlaneNode,
+    wait,
+};
 
 /// Where service addresses are.
 const SERVICE_CIDR: &str = "10.32.0.0/16";
 /// How long a great many services may take, in an unoptimised build.
 const PATIENCE: Duration = Duration::from_mins(2);
+
+/// What is special about a variant of Podlane: this is the place of one's own for each.
+pub fn configure(dataplane: Dataplane, config: &mut Config) {
+    if dataplane == Dataplane::PodlaneXdp {
+        config.xdp = Some(config::Xdp { mode: "native" });
+    }
+}
+
+/// Errs where XDP was to decide packets and has decided none, or the other way round.
+pub fn ran_where_it_should(dataplane: Dataplane, nodes: &[PodlaneNode; 2]) -> Result<()> {
+    let mut at_xdp = 0;
+    for node in nodes {
+        at_xdp += node.counters()?.received(Hook::UplinkXdp);
+    }
+    let wanted = dataplane == Dataplane::PodlaneXdp;
+    ensure!((at_xdp > 0) == wanted, "{at_xdp} packets were decided at XDP by {}", dataplane.name());
+    Ok(())
+}
 
 /// Starts both nodes with the services that are called, as any node of a cluster has some before there are many; their maps
 /// have room for all of them.

@@ -15,11 +15,16 @@ pub enum Dataplane {
     Nftables,
     /// Podlane.
     Podlane,
+    /// Podlane with XDP in the uplinks' driver.
+    PodlaneXdp,
 }
 
 impl Dataplane {
-    /// Every one.
-    pub const ALL: [Self; 3] = [Self::Iptables, Self::Nftables, Self::Podlane];
+    /// Those that differ on every path.
+    pub const USUAL: [Self; 3] = [Self::Iptables, Self::Nftables, Self::Podlane];
+
+    /// Those that differ where node ports are called.
+    pub const NODE_PORTS: [Self; 4] = [Self::Iptables, Self::Nftables, Self::Podlane, Self::PodlaneXdp];
 
     /// For tables.
     #[must_use]
@@ -28,6 +33,28 @@ impl Dataplane {
             Self::Iptables => "iptables",
             Self::Nftables => "nftables",
             Self::Podlane => "Podlane",
+            Self::PodlaneXdp => "Podlane at XDP",
+        }
+    }
+
+    /// For names of namespaces.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Iptables => "iptables",
+            Self::Nftables => "nftables",
+            Self::Podlane => "podlane",
+            Self::PodlaneXdp => "podlane-xdp",
+        }
+    }
+
+    /// What it is compared with.
+    #[must_use]
+    pub const fn against(self) -> &'static [Self] {
+        match self {
+            Self::Iptables | Self::Nftables => &[],
+            Self::Podlane => &[Self::Iptables, Self::Nftables],
+            Self::PodlaneXdp => &[Self::Iptables, Self::Nftables, Self::Podlane],
         }
     }
 
@@ -37,7 +64,7 @@ impl Dataplane {
         match self {
             Self::Iptables => Some("iptables-restore"),
             Self::Nftables => Some("nft"),
-            Self::Podlane => None,
+            Self::Podlane | Self::PodlaneXdp => None,
         }
     }
 }
@@ -46,6 +73,10 @@ impl Dataplane {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scenario {
+    /// A pod calls a pod of its node by its own address.
+    PodLocal,
+    /// A pod calls a pod of the other node by its own address.
+    PodRemote,
     /// A pod calls a cluster IP; the backend is on its node.
     ClusterIpLocal,
     /// A pod calls a cluster IP; the backend is on the other node.
@@ -58,13 +89,25 @@ pub enum Scenario {
 
 impl Scenario {
     /// Every one.
-    pub const ALL: [Self; 4] =
-        [Self::ClusterIpLocal, Self::ClusterIpRemote, Self::NodePortLocal, Self::NodePortRemote];
+    pub const ALL: [Self; 6] = [
+        Self::PodLocal,
+        Self::PodRemote,
+        Self::ClusterIpLocal,
+        Self::ClusterIpRemote,
+        Self::NodePortLocal,
+        Self::NodePortRemote,
+    ];
+    /// Those that leave the node that is called.
+    pub const REMOTE: [Self; 3] = [Self::PodRemote, Self::ClusterIpRemote, Self::NodePortRemote];
+    /// Those from outside.
+    pub const NODE_PORTS: [Self; 2] = [Self::NodePortLocal, Self::NodePortRemote];
 
     /// For tables.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::PodLocal => "pod to pod, same node",
+            Self::PodRemote => "pod to pod, other node",
             Self::ClusterIpLocal => "pod to ClusterIP, local backend",
             Self::ClusterIpRemote => "pod to ClusterIP, remote backend",
             Self::NodePortLocal => "outside to NodePort, local backend",
@@ -76,15 +119,9 @@ impl Scenario {
     #[must_use]
     pub const fn backend(self) -> Backend {
         match self {
-            Self::ClusterIpLocal | Self::NodePortLocal => Backend::Local,
-            Self::ClusterIpRemote | Self::NodePortRemote => Backend::Remote,
+            Self::PodLocal | Self::ClusterIpLocal | Self::NodePortLocal => Backend::Local,
+            Self::PodRemote | Self::ClusterIpRemote | Self::NodePortRemote => Backend::Remote,
         }
-    }
-
-    /// Whether the client is outside the cluster.
-    #[must_use]
-    pub const fn is_from_outside(self) -> bool {
-        matches!(self, Self::NodePortLocal | Self::NodePortRemote)
     }
 }
 
