@@ -1,6 +1,6 @@
 //! Pods of different Podlane nodes: every kind of traffic over every kind of underlay, and what it looks like on the wire.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, net::IpAddr};
 
 use anyhow::{Context as _, Result, ensure};
 use common::counters::{Hook, Reason};
@@ -108,6 +108,17 @@ fn pods_talk_over_direct_routes() -> Result<()> {
     ensure!(plain.count() > 10, "few plain packets seen");
     let encapsulated = packets.iter().filter(|packet| packet.vxlan(PORT).is_some()).count();
     ensure!(encapsulated == 0, "{encapsulated} packets in VXLAN");
+    Ok(())
+}
+
+/// Between nodes of both families, each asks after the other by the family of what it sends, whoever sends first.
+#[test]
+fn ipv6_may_go_first_over_direct_routes() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let cluster = cluster::two_nodes().family(Family::Dual).route(Route::Direct).start()?;
+    let [here, there] = [0, 1].map(|node| &cluster.podlane[node].pods[0]);
+    let to = there.ips().into_iter().find(IpAddr::is_ipv6).context("no IPv6 address")?;
+    ping(&here.netns, to)?;
     Ok(())
 }
 

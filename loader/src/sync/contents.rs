@@ -6,7 +6,7 @@ use common::maps::{Allowed, Endpoint, Route, Vtep, route_kind};
 use ipnet::IpNet;
 
 use super::Slots;
-use crate::desired::{Desired, Peer, Pod};
+use crate::desired::{Desired, Node, Peer, Pod};
 
 /// Key of a longest-prefix match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,7 +73,7 @@ pub fn contents(desired: &Desired, facts: &Facts<'_>) -> Contents {
         contents.add_route(*cidr, own_route(route_kind::SERVICE, facts));
     }
     for peer in &desired.peers {
-        contents.add_peer(peer, facts);
+        contents.add_peer(peer, &desired.node, facts);
     }
     for pod in &desired.pods {
         if let Some(known) = facts.pods.get(&pod.name) {
@@ -114,21 +114,23 @@ impl Contents {
         }
     }
 
-    fn add_peer(&mut self, peer: &Peer, facts: &Facts<'_>) {
+    fn add_peer(&mut self, peer: &Peer, node: &Node, facts: &Facts<'_>) {
         let slot = facts.peer_slots.get(&peer.name);
         let (kind, mtu) = if peer.direct {
             (route_kind::DIRECT, facts.uplink_mtu)
         } else {
             (route_kind::OVERLAY, facts.overlay_mtu)
         };
-        let (underlay_family, underlay) = underlay(peer.underlay);
-        let route = Route { underlay, vtep_mac: peer.vtep_mac, kind, underlay_family, mtu, peer: slot };
+        let route = |prefix: IpNet, kind| {
+            let (underlay_family, underlay) = underlay(reached_at(peer, node, prefix));
+            Route { underlay, vtep_mac: peer.vtep_mac, kind, underlay_family, mtu, peer: slot }
+        };
         for prefix in &peer.pod_cidrs {
-            self.add_route(*prefix, route);
+            self.add_route(*prefix, route(*prefix, kind));
         }
         let kind = if peer.direct { route_kind::DIRECT_NODE } else { kind };
-        for address in &peer.addresses {
-            self.add_route(IpNet::from(*address), Route { kind, ..route });
+        for address in peer.addresses.iter().map(|address| IpNet::from(*address)) {
+            self.add_route(address, route(address, kind));
         }
         for address in peer.addresses.iter().filter(|_| !peer.direct) {
             match address {
@@ -145,6 +147,15 @@ impl Contents {
             IpNet::V6(net) => drop(self.routes6.insert(Prefix { len, data: net.addr().octets() }, route)),
         }
     }
+}
+
+/// By which of its addresses a peer is reached with packets to `prefix`. Plain ones take the one of their own family, if both nodes
+/// have it: the kernel resolves no IPv4 neighbour for an IPv6 packet (`__bpf_redirect_neigh_v6` in net/core/filter.c).
+fn reached_at(peer: &Peer, node: &Node, prefix: IpNet) -> IpAddr {
+    let is_its = |address: &IpAddr| address.is_ipv4() == prefix.addr().is_ipv4();
+    let shared = peer.addresses.iter().find(|address| is_its(address));
+    let shared = shared.filter(|_| peer.direct && node.underlays().any(|own| is_its(&own)));
+    shared.copied().unwrap_or(peer.underlay)
 }
 
 fn own_route(kind: u8, facts: &Facts<'_>) -> Route {
@@ -175,7 +186,7 @@ fn source<const A: usize, const N: usize>(ifindex: u32, prefix_len: u8, address:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::desired::{Node, Overlay};
+    use crate::desired::Overlay;
 
     fn desired() -> Desired {
         Desired {
@@ -288,5 +299,20 @@ mod tests {
         let node = contents.routes4[&Prefix { len: 32, data: [10, 240, 0, 21] }];
         assert_eq!(node, Route { kind: route_kind::DIRECT_NODE, ..route });
         assert!(contents.vteps4.is_empty() && contents.vteps6.is_empty());
+
+        // IPv6 by IPv6, once both nodes have it.
+        let by = |desired: &Desired| {
+            let net = |(net, _): &(&Prefix<16>, &Route)| net.len == 64;
+            let contents = of(desired, &connected());
+            contents.routes6.iter().filter(net).map(|(_, route)| route.underlay_family).max()
+        };
+        let address: IpAddr = "fd00:10:240::15".parse().unwrap();
+        desired.peers[0].pod_cidrs.push("fd00:10:200:1::/64".parse().unwrap());
+        desired.peers[0].addresses.push(address);
+        assert_eq!(by(&desired), Some(4));
+        desired.node.underlay6 = Some("fd00:10:240::14".parse().unwrap());
+        assert_eq!(by(&desired), Some(6));
+        desired.peers[0].direct = false;
+        assert_eq!(by(&desired), Some(4));
     }
 }
