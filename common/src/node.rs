@@ -58,6 +58,10 @@ pub mod feature {
     pub const SERVICE_ECHO: u32 = 8;
     /// Some uplink's packets are decided at XDP: TC carries out what that could not.
     pub const XDP: u32 = 16;
+    /// Services are resolved for TCP sockets that connect.
+    pub const SOCKETS: u32 = 32;
+    /// And for UDP sockets, connected or not.
+    pub const UDP_SOCKETS: u32 = 64;
 }
 
 impl Node {

@@ -19,9 +19,14 @@ use crate::{
 };
 
 /// `BPF_ANY` of linux/bpf.h: make an element, or replace it.
-const ANY: u64 = 0;
+pub const ANY: u64 = 0;
 
-impl<K: Kind> Services for OnHook<K> {
+/// What runs in the kernel, and so has the maps.
+pub trait InKernel {}
+
+impl<K: Kind> InKernel for OnHook<K> {}
+
+impl<T: InKernel> Services for T {
     #[inline(always)]
     fn interesting(&self, bit: Bit) -> bool {
         INTEREST.get(bit.word).is_some_and(|word| shared(word) & bit.mask != 0)
