@@ -6,24 +6,32 @@ use aya_ebpf::{
     programs::SockAddrContext,
 };
 use common::{
+    counters::Hook,
     maps::{Backend, FrontendKey},
     sock::{self, Call, Caller, MAPPED},
     wire::load16,
 };
 
+use crate::on_hook::{Context, OnHook};
+
 /// The call is to go on; what the address is by then is what it goes on with.
 const GO_ON: i32 = 1;
 
-/// A socket in a program of the cgroup.
-pub struct Sock {
-    raw: *mut bpf_sock_addr,
+/// A socket program of a cgroup.
+pub struct Cgroup;
+
+/// The socket of such a program.
+pub type Sock = OnHook<Cgroup>;
+
+impl Context for Cgroup {
+    type Raw = bpf_sock_addr;
 }
 
 impl Sock {
     /// The socket of that context.
     #[inline(always)]
     pub fn of(SockAddrContext { sock_addr: raw }: SockAddrContext) -> Self {
-        Self { raw }
+        Self::new(raw, Hook::Sock)
     }
 
     /// Resolves an IPv4 address.
@@ -73,7 +81,7 @@ impl Sock {
     #[inline(always)]
     fn resolve(&mut self, called: &FrontendKey, call: Call) -> Option<Backend> {
         // SAFETY: a helper on the program's own context.
-        let namespace = unsafe { bpf_get_netns_cookie(self.raw.cast()) };
+        let namespace = unsafe { bpf_get_netns_cookie(self.raw().cast()) };
         let caller = Caller { cookie: self.cookie(), namespace, bound: self.is_bound() };
         sock::resolve(self, &caller, called, call)
     }
@@ -87,14 +95,14 @@ impl Sock {
     #[inline(always)]
     fn cookie(&self) -> u64 {
         // SAFETY: a helper on the program's own context.
-        unsafe { bpf_get_socket_cookie(self.raw.cast()) }
+        unsafe { bpf_get_socket_cookie(self.raw().cast()) }
     }
 
     /// The address of the context, if it is an IPv4 one.
     #[inline(always)]
     fn place4(&self) -> FrontendKey {
         // SAFETY: a field of the program's own context, loaded as wide as it is.
-        let address = unsafe { (&raw const (*self.raw).user_ip4).read_volatile() };
+        let address = unsafe { (&raw const (*self.raw()).user_ip4).read_volatile() };
         sock::place([address, 0, 0, 0], false, self.port(), self.protocol())
     }
 
@@ -117,21 +125,21 @@ impl Sock {
     #[inline(always)]
     fn words6(&self) -> *mut u32 {
         // SAFETY: within the program's own context; nothing is loaded.
-        unsafe { (&raw mut (*self.raw).user_ip6).cast() }
+        unsafe { (&raw mut (*self.raw()).user_ip6).cast() }
     }
 
     /// Port of the context, network byte order.
     #[inline(always)]
     fn port(&self) -> [u8; 2] {
         // SAFETY: a field of the program's own context, loaded as wide as it is.
-        let port = unsafe { (&raw const (*self.raw).user_port).read_volatile() };
+        let port = unsafe { (&raw const (*self.raw()).user_port).read_volatile() };
         (port as u16).to_ne_bytes()
     }
 
     #[inline(always)]
     fn protocol(&self) -> u8 {
         // SAFETY: as above.
-        let protocol = unsafe { (&raw const (*self.raw).protocol).read_volatile() };
+        let protocol = unsafe { (&raw const (*self.raw()).protocol).read_volatile() };
         // One that needs more bits (MPTCP) is none that is known here.
         if protocol > 0xff { 0 } else { protocol as u8 }
     }
@@ -141,7 +149,7 @@ impl Sock {
     fn is_bound(&self) -> bool {
         // SAFETY: the kernel gives a socket, or none; its fields are loaded as wide as they are.
         unsafe {
-            let socket = (&raw const (*self.raw).__bindgen_anon_1.sk).read_volatile();
+            let socket = (&raw const (*self.raw()).__bindgen_anon_1.sk).read_volatile();
             if socket.is_null() {
                 return false;
             }
@@ -165,7 +173,7 @@ impl Sock {
     fn set4(&mut self, address: &[u8; 16]) {
         let [word, ..] = words(address);
         // SAFETY: a field of the program's own context, stored as wide as it is.
-        unsafe { (&raw mut (*self.raw).user_ip4).write_volatile(word) };
+        unsafe { (&raw mut (*self.raw()).user_ip4).write_volatile(word) };
     }
 
     /// Sets an address of that family, mapped if it is IPv4.
@@ -186,7 +194,7 @@ impl Sock {
     #[inline(always)]
     fn set_port(&mut self, port: [u8; 2]) {
         // SAFETY: as above.
-        unsafe { (&raw mut (*self.raw).user_port).write_volatile(u32::from(u16::from_ne_bytes(port))) };
+        unsafe { (&raw mut (*self.raw()).user_port).write_volatile(u32::from(u16::from_ne_bytes(port))) };
     }
 }
 

@@ -1,7 +1,7 @@
 //! The BPF maps and the kernel's routing as the tables that the decisions look up.
 
 mod connections;
-pub mod services;
+mod services;
 mod sockets;
 mod turns;
 
@@ -82,7 +82,7 @@ tables!(V6, [u8; 16], PODS6, ROUTES6, VTEPS6, SOURCES6);
 
 /// What a hash map holds, copied out at once: the kernel may give the element to another key at any time.
 #[inline(always)]
-pub fn copied<T: Copy>(element: Option<*const T>) -> Option<T> {
+fn copied<T: Copy>(element: Option<*const T>) -> Option<T> {
     // SAFETY: the kernel returns a valid element or none; it stays readable for as long as the program runs.
     element.map(|element| unsafe { *element })
 }

@@ -15,18 +15,13 @@ use super::copied;
 use crate::{
     lpm,
     maps::{AFFINITY, BACKENDS, FRAGMENTS, FRONTENDS, INTEREST, MAGLEV, SERVICES, SOURCE_RANGES},
-    on_hook::{Kind, OnHook},
+    on_hook::{Context, OnHook},
 };
 
 /// `BPF_ANY` of linux/bpf.h: make an element, or replace it.
 pub const ANY: u64 = 0;
 
-/// What runs in the kernel, and so has the maps.
-pub trait InKernel {}
-
-impl<K: Kind> InKernel for OnHook<K> {}
-
-impl<T: InKernel> Services for T {
+impl<C: Context> Services for OnHook<C> {
     #[inline(always)]
     fn interesting(&self, bit: Bit) -> bool {
         INTEREST.get(bit.word).is_some_and(|word| shared(word) & bit.mask != 0)

@@ -1,6 +1,7 @@
 //! The maps of sockets.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+#[cfg(target_arch = "bpf")]
+use core::arch::asm;
 
 use common::{
     counters::{Counter, Hook, HookCounters, Reason},
@@ -9,16 +10,11 @@ use common::{
     tables::Sockets,
 };
 
-use super::{
-    copied,
-    services::{ANY, InKernel},
-};
+use super::{copied, services::ANY};
 use crate::{
     maps::{COUNTERS, NAMESPACES, SOCKET_CHOICES, SOCKETS, node},
     sock::Sock,
 };
-
-impl InKernel for Sock {}
 
 impl Sockets for Sock {
     #[inline(always)]
@@ -69,8 +65,28 @@ impl Sockets for Sock {
         // SAFETY: `HookCounters` is an array of counters, which `common::counters` checks, and the index lies within. A program
         // of the cgroup may be interrupted by another one on its CPU, so the word is added to in one step.
         unsafe {
-            let packets = &raw mut (*counters.cast::<Counter>().add(index)).packets;
-            AtomicU64::from_ptr(packets).fetch_add(1, Ordering::Relaxed);
+            add_one(&raw mut (*counters.cast::<Counter>().add(index)).packets);
         }
     }
+}
+
+/// Adds one in one step. Rust knows of none on this target, as it has no comparison and exchange below its third version.
+///
+/// # Safety
+///
+/// The word is in a map.
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+unsafe fn add_one(word: *mut u64) {
+    // SAFETY: the caller's.
+    unsafe {
+        asm!("lock *(u64 *)({word} + 0) += {one}", word = in(reg) word, one = in(reg) 1_u64, options(nostack));
+    }
+}
+
+/// The same for the lints, which run on the host.
+#[cfg(not(target_arch = "bpf"))]
+unsafe fn add_one(word: *mut u64) {
+    // SAFETY: the caller's.
+    unsafe { *word += 1 };
 }
