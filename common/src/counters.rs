@@ -25,6 +25,10 @@ impl Hook {
     pub const ALL: [Self; 6] =
         [Self::FromPod, Self::ToPod, Self::FromUplink, Self::FromHost, Self::UplinkXdp, Self::Sock];
 
+    /// The hooks at which there are packets.
+    pub const OF_PACKETS: [Self; 5] =
+        [Self::FromPod, Self::ToPod, Self::FromUplink, Self::FromHost, Self::UplinkXdp];
+
     /// The hooks that are TC's.
     pub const TC: [Self; 4] = [Self::FromPod, Self::ToPod, Self::FromUplink, Self::FromHost];
 

@@ -131,6 +131,8 @@ pub fn capacity_key(map: &str) -> &'static str {
         "conntrack" => "conntrack",
         "affinity" => "affinity",
         "fragments" => "fragments",
+        "sockets" | "socket_choices" => "sockets",
+        "namespaces" => "pods",
         _ => "peers",
     }
 }
