@@ -62,11 +62,11 @@ pub const MAPPED: u32 = 0xffff_u32.to_be();
 #[inline(always)]
 pub fn resolve<S: Sockets>(
     tables: &mut S,
-    caller: &Caller,
+    socket: &Caller,
     called: &FrontendKey,
     call: Call,
 ) -> Option<Backend> {
-    let Some(kind) = tables.namespace(caller.namespace) else { return None };
+    let kind = tables.namespace(socket.namespace)?;
     let wanted = match called.protocol {
         protocol::TCP => feature::SOCKETS,
         protocol::UDP => feature::UDP_SOCKETS,
@@ -75,22 +75,22 @@ pub fn resolve<S: Sockets>(
     let Some(frontend) = tables.frontend(called) else {
         // It may have been a backend of the socket's; from now on it is called by its own name.
         if call == Call::Connect {
-            tables.forget(&SocketKey { cookie: caller.cookie, peer: *called });
+            tables.forget(&SocketKey { cookie: socket.cookie, peer: *called });
         }
         return None;
     };
     let service = tables.service(frontend.service)?;
     let mut chosen = None;
     // A process of the node that has chosen its address keeps it, and other nodes may not have a way back to it.
-    if tables.node().has(wanted) && !(kind == namespace_kind::NODE && caller.bound) {
-        chosen = choose(tables, caller, called, &service, call);
+    if tables.node().has(wanted) && !(kind == namespace_kind::NODE && socket.bound) {
+        chosen = choose(tables, socket, called, &service, call);
     }
     let Some((choice, backend)) = chosen else {
         tables.count(Reason::ToPackets);
         return None;
     };
-    let key = SocketKey { cookie: caller.cookie, peer: peer(&backend, called) };
-    let resolved = Resolved { called: *called, namespace: caller.namespace, choice };
+    let key = SocketKey { cookie: socket.cookie, peer: peer(&backend, called) };
+    let resolved = Resolved { called: *called, namespace: socket.namespace, choice };
     if tables.resolved(&key) != Some(resolved) {
         tables.remember(&key, resolved);
     }
@@ -108,7 +108,7 @@ pub fn called<S: Sockets>(tables: &S, cookie: u64, peer: &FrontendKey) -> Option
 #[inline(always)]
 fn choose<S: Sockets>(
     tables: &mut S,
-    caller: &Caller,
+    socket: &Caller,
     called: &FrontendKey,
     service: &Service,
     call: Call,
@@ -117,7 +117,7 @@ fn choose<S: Sockets>(
     if service.affinity != 0 || service.flags & service_flag::SOURCE_RANGES != 0 {
         return None;
     }
-    let key = SocketKey { cookie: caller.cookie, peer: *called };
+    let key = SocketKey { cookie: socket.cookie, peer: *called };
     if call == Call::Send
         && let Some(kept) = kept(tables, &key, service)
     {

@@ -82,8 +82,8 @@ impl Sock {
     fn resolve(&mut self, called: &FrontendKey, call: Call) -> Option<Backend> {
         // SAFETY: a helper on the program's own context.
         let namespace = unsafe { bpf_get_netns_cookie(self.raw().cast()) };
-        let caller = Caller { cookie: self.cookie(), namespace, bound: self.is_bound() };
-        sock::resolve(self, &caller, called, call)
+        let socket = Caller { cookie: self.cookie(), namespace, bound: self.is_bound() };
+        sock::resolve(self, &socket, called, call)
     }
 
     #[inline(always)]

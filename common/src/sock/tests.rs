@@ -13,7 +13,7 @@ const HERE: u64 = 7;
 const NODE: u64 = 8;
 const POD: Caller = Caller { cookie: 100, namespace: HERE, bound: false };
 const MODE_ON: u32 = feature::SOCKETS | feature::UDP_SOCKETS;
-/// 10.32.0.1 and fd00::1, as words of memory.
+/// 10.32.0.1, as words of memory.
 const SERVICE4: [u32; 4] = [u32::from_ne_bytes([10, 32, 0, 1]), 0, 0, 0];
 const PORT: [u8; 2] = 80_u16.to_be_bytes();
 
@@ -47,8 +47,8 @@ fn service(memory: &mut Memory) -> &mut Service {
     memory.services.services.get_mut(&1).unwrap()
 }
 
-fn connect(memory: &mut Memory, caller: &Caller, protocol: u8) -> Option<u8> {
-    resolve(memory, caller, &called(protocol), Call::Connect).map(|backend| backend.address[3])
+fn connect(memory: &mut Memory, socket: &Caller, protocol: u8) -> Option<u8> {
+    resolve(memory, socket, &called(protocol), Call::Connect).map(|backend| backend.address[3])
 }
 
 fn send(memory: &mut Memory) -> Option<u8> {
@@ -61,13 +61,13 @@ fn a_socket_gets_a_backend_and_is_told_whom_it_called() {
     for (random, last) in [(0, 20), (u32::MAX, 21)] {
         memory.services.random = random;
         for protocol in [protocol::TCP, protocol::UDP] {
-            let caller = Caller { cookie: u64::from(random) + u64::from(protocol), ..POD };
-            assert_eq!(connect(&mut memory, &caller, protocol), Some(last));
+            let socket = Caller { cookie: u64::from(random) + u64::from(protocol), ..POD };
+            assert_eq!(connect(&mut memory, &socket, protocol), Some(last));
             let words = [u32::from_ne_bytes([10, 200, 0, last]), 0, 0, 0];
             let peer = place(words, false, 8080_u16.to_be_bytes(), protocol);
-            assert_eq!(super::called(&memory, caller.cookie, &peer), Some(called(protocol)));
+            assert_eq!(super::called(&memory, socket.cookie, &peer), Some(called(protocol)));
             // Nobody else has called it.
-            assert_eq!(super::called(&memory, caller.cookie + 1000, &peer), None);
+            assert_eq!(super::called(&memory, socket.cookie + 1000, &peer), None);
         }
     }
     assert!(memory.counts.iter().all(|(reason, _)| *reason == Reason::Resolved));

@@ -120,7 +120,7 @@ fn room<K, V>(map: &dyn MapOps<K, V>, wanted: &BTreeMap<K, V>) -> Result<(), Syn
 #[must_use]
 pub fn capacity_key(map: &str) -> &'static str {
     match map.trim_end_matches(['4', '6']) {
-        "pods" | "pod_traffic" => "pods",
+        "pods" | "pod_traffic" | "namespaces" => "pods",
         "sources" => "sources",
         "routes" => "routes",
         "services" => "services",
@@ -132,7 +132,6 @@ pub fn capacity_key(map: &str) -> &'static str {
         "affinity" => "affinity",
         "fragments" => "fragments",
         "sockets" | "socket_choices" => "sockets",
-        "namespaces" => "pods",
         _ => "peers",
     }
 }

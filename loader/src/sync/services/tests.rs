@@ -161,7 +161,7 @@ fn a_service_is_found_by_its_frontend_and_its_address_is_its_own() {
     let kernel = Kernel::new(4096);
     let mut loader = kernel.loader();
     let synced = loader.sync(wanted(&[port("a", "10.32.0.1", &[1, 2, 3]), port("b", "10.32.0.2", &[])]));
-    assert_eq!(synced, Synced { changed: 2, problems: Vec::new() });
+    assert_eq!(synced, Synced { changed: 2, gone: 0, problems: Vec::new() });
     assert_eq!(kernel.addresses("10.32.0.1"), ["10.200.0.1", "10.200.0.2", "10.200.0.3"]);
     assert!(kernel.addresses("10.32.0.2").is_empty());
     let entries = kernel.frontends.entries.borrow();
