@@ -89,12 +89,19 @@ impl Programs {
         let pin = self.paths.link(name, NO_DEVICE);
         let failed =
             |call| move |source: io::Error| BpfError::Program { call, program: name, source: source.into() };
-        let program =
-            sock_addr(&mut self.ebpf, name)?.fd().map_err(io::Error::other).map_err(failed("open"))?;
+        let program = sock_addr(&mut self.ebpf, name)?;
+        let id = program.info().map_err(io::Error::other).map_err(failed("look at"))?.id();
+        let program = program.fd().map_err(io::Error::other).map_err(failed("open"))?;
         let program = descriptor(program).map_err(failed("open"))?;
         if let Ok(link) = open(&pin) {
-            if cgroup_of(&link).map_err(failed("look at the link of"))? == number {
-                return replace(&link, program).map_err(failed("replace"));
+            let found = look_at(&link).map_err(failed("look at the link of"))?;
+            if found.cgroup == number {
+                // To replace a program by itself would cost as much as another: the kernel goes through all cgroups below.
+                return if found.program == id {
+                    Ok(())
+                } else {
+                    replace(&link, program).map_err(failed("replace"))
+                };
             }
             log::info!("link {} was of another cgroup; attaching anew", pin.display());
             remove(&self.paths, name)?;
@@ -170,8 +177,15 @@ fn pin_link(link: &OwnedFd, pin: &Path) -> io::Result<()> {
     bpf(BPF_OBJ_PIN, &Pin { path: path.as_ptr() as u64, link: descriptor(link)?, flags: 0 }).map(drop)
 }
 
-/// Number of the cgroup that a link is on; zero if that has gone.
-fn cgroup_of(link: &OwnedFd) -> io::Result<u64> {
+/// What a link is to.
+struct LinkTo {
+    /// Number of the cgroup; zero if that has gone.
+    cgroup: u64,
+    /// Number of the program.
+    program: u32,
+}
+
+fn look_at(link: &OwnedFd) -> io::Result<LinkTo> {
     /// The first part of `struct bpf_link_info`, as it is of a cgroup.
     #[repr(C)]
     #[derive(Default)]
@@ -191,11 +205,13 @@ fn cgroup_of(link: &OwnedFd) -> io::Result<u64> {
         info: u64,
     }
     let mut info = Info::default();
+    let to = &raw mut info;
     let length = u32::try_from(size_of::<Info>()).map_err(io::Error::other)?;
     // The kernel writes to `info`, which outlives the call.
-    bpf(BPF_OBJ_GET_INFO_BY_FD, &Query { link: descriptor(link)?, length, info: (&raw mut info) as u64 })?;
-    // SAFETY: a field of a live value, which the compiler has not seen written to.
-    Ok(unsafe { (&raw const info.cgroup).read_volatile() })
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &Query { link: descriptor(link)?, length, info: to as u64 })?;
+    // SAFETY: a live value of integers, which the compiler has not seen written to.
+    let Info { cgroup, program, .. } = unsafe { to.read_volatile() };
+    Ok(LinkTo { cgroup, program })
 }
 
 /// Detaches a program, if it is attached, and removes the link's pin; whether there was one.

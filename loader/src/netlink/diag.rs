@@ -73,7 +73,7 @@ impl Diag {
         Ok(sockets)
     }
 
-    /// Ends a socket: its owner gets `ECONNABORTED` and finds it not connected to anybody.
+    /// Ends a socket: who receives from it gets `ECONNABORTED`, once, and who sends `EDESTADDRREQ`, as it is connected to nobody.
     pub fn destroy(&self, socket: &UdpSocket) -> io::Result<()> {
         self.send(SOCK_DESTROY, NLM_F_ACK, socket.family, &socket.id)?;
         self.receive(|_, _| {})
@@ -168,8 +168,10 @@ mod tests {
                 println!("skipped: a kernel without CONFIG_INET_DIAG_DESTROY");
                 return;
             }
-            let error = socket.send(b"x").unwrap_err();
+            let error = socket.recv(&mut [0]).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted, "{to}: {error}");
+            let error = socket.send(b"x").unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EDESTADDRREQ), "{to}: {error}");
         }
     }
 }

@@ -194,8 +194,8 @@ fn connections_of_what_goes_are_stale_even_if_it_comes_back() {
     let mut loader = kernel.loader();
     loader.sync(wanted(&[port("a", "10.32.0.1", &[1, 2])]));
     let (service, backends) = kernel.call("10.32.0.1", 80).unwrap();
-    loader.sync(wanted(&[port("a", "10.32.0.1", &[2])]));
-    loader.sync(wanted(&[port("a", "10.32.0.1", &[1, 2])]));
+    assert_eq!(loader.sync(wanted(&[port("a", "10.32.0.1", &[2])])).gone, 1);
+    assert_eq!(loader.sync(wanted(&[port("a", "10.32.0.1", &[1, 2])])).gone, 0);
     let (same, again) = kernel.call("10.32.0.1", 80).unwrap();
     assert_eq!((same, again[1]), (service, backends[1]));
     // A free element is taken that the connections of the first one don't know.
