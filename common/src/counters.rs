@@ -16,17 +16,23 @@ pub enum Hook {
     FromHost = 3,
     /// XDP of an uplink: the same packets as `FromUplink`, before the kernel has made anything of them.
     UplinkXdp = 4,
+    /// The cgroup: sockets that connect to a service, and datagrams that sockets send to one; counted without bytes.
+    Sock = 5,
 }
 
 impl Hook {
     /// Every hook, by number.
-    pub const ALL: [Self; 5] =
+    pub const ALL: [Self; 6] =
+        [Self::FromPod, Self::ToPod, Self::FromUplink, Self::FromHost, Self::UplinkXdp, Self::Sock];
+
+    /// The hooks at which there are packets.
+    pub const OF_PACKETS: [Self; 5] =
         [Self::FromPod, Self::ToPod, Self::FromUplink, Self::FromHost, Self::UplinkXdp];
 
     /// The hooks that are TC's.
     pub const TC: [Self; 4] = [Self::FromPod, Self::ToPod, Self::FromUplink, Self::FromHost];
 
-    /// Name of the program, as `bpftool prog` and `loader counters` show it.
+    /// Name of the program, as `bpftool prog` and `loader counters` show it; of `Sock` what its programs' names start with.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -35,6 +41,7 @@ impl Hook {
             Self::FromUplink => "from_uplink",
             Self::FromHost => "from_host",
             Self::UplinkXdp => "uplink_xdp",
+            Self::Sock => "sock",
         }
     }
 }
@@ -122,6 +129,8 @@ reasons! {
     ArpReply, arp_reply, Forwarded;
     /// A neighbour solicitation for the gateway, answered.
     NdpReply, ndp_reply, Forwarded;
+    /// A socket's call of a service, resolved to a backend: its packets need no translation.
+    Resolved, resolved, Forwarded;
     /// Decided at XDP, and counted there under its reason: sent on as that said.
     FromXdp, from_xdp, Forwarded;
 
@@ -135,6 +144,8 @@ reasons! {
     ToFragment, to_fragment, Passed;
     /// Left untouched for TC to decide: a packet that XDP can't finish.
     ToTc, to_tc, Passed;
+    /// A socket's call of a service, left to be translated packet by packet.
+    ToPackets, to_packets, Passed;
 
     /// A header that contradicts itself or ends too early.
     Malformed, malformed, Dropped;

@@ -14,6 +14,8 @@
 //! | [`hops`] | the way to a peer, remembered |
 //! | [`vxlan`] | the tunnel headers, written and checked |
 //! | [`nat`] | services, connections, masquerade: translation before forwarding |
+//! | [`sock`] | services again: a socket's, once, instead of each of its packets |
+//! | [`pick`] | a backend out of a service's table, for both |
 //! | [`answer`], [`icmp`], [`tcp`], [`arp`], [`ndp`] | the answers that the node gives itself |
 //! | [`family`] | what differs between IPv4 and IPv6; everything else is one path |
 //! | [`verdict`], [`settle`] | what a decision comes to, and how it is carried out and counted |
@@ -46,7 +48,9 @@ pub mod nat;
 pub mod ndp;
 pub mod node;
 pub mod packet;
+pub mod pick;
 pub mod settle;
+pub mod sock;
 pub mod tables;
 pub mod tcp;
 pub mod verdict;

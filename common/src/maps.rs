@@ -6,6 +6,7 @@
 
 pub mod connection;
 pub mod service;
+pub mod socket;
 
 use bytemuck::{Pod, Zeroable};
 
@@ -15,6 +16,7 @@ pub use self::{
         Affinity, Backend, Client, Frontend, FrontendKey, Selection, Service, SourceRange, backend_flag,
         backend_state, scope, service_flag,
     },
+    socket::{Choice, Resolved, SocketKey, namespace_kind},
 };
 
 /// Names under which the maps are pinned and shown by `bpftool map`; at most 15 characters, the kernel's limit.
@@ -45,6 +47,8 @@ pub mod name {
     pub const HOPS: &str = "hops";
     /// Per-CPU array, [`Endpoint::slot`](super::Endpoint) to [`Traffic`](super::Traffic).
     pub const POD_TRAFFIC: &str = "pod_traffic";
+    /// Hash, cookie of a network namespace to a [`namespace_kind`](super::namespace_kind).
+    pub const NAMESPACES: &str = "namespaces";
     /// Per-CPU array, [`Route::peer`](super::Route) to [`Traffic`](super::Traffic).
     pub const PEER_TRAFFIC: &str = "peer_traffic";
     /// Hash, IPv4 address of a local pod to [`Endpoint`](super::Endpoint).
@@ -57,6 +61,10 @@ pub mod name {
     pub const ROUTES6: &str = "routes6";
     /// Array, shared memory: index to [`Service`](super::Service).
     pub const SERVICES: &str = "services";
+    /// LRU hash, [`SocketKey`](super::SocketKey) with a backend to [`Resolved`](super::Resolved).
+    pub const SOCKETS: &str = "sockets";
+    /// LRU hash, [`SocketKey`](super::SocketKey) with a frontend to [`Choice`](super::Choice).
+    pub const SOCKET_CHOICES: &str = "socket_choices";
     /// Longest-prefix match, [`SourceRange`](super::SourceRange) to a `u32` that says nothing.
     pub const SOURCE_RANGES: &str = "source_ranges";
     /// Longest-prefix match, [`Source`](super::Source) with an IPv4 prefix that the pod may send from, to [`Allowed`](super::Allowed).
@@ -73,7 +81,7 @@ pub mod name {
     pub const VTEPS6: &str = "vteps6";
 
     /// Every map, in the order in which they are shown.
-    pub const ALL: [&str; 26] = [
+    pub const ALL: [&str; 29] = [
         AFFINITY,
         BACKENDS,
         CONNTRACK4,
@@ -86,6 +94,7 @@ pub mod name {
         ICMP_BUDGET,
         INTEREST,
         MAGLEV,
+        NAMESPACES,
         POD_TRAFFIC,
         PEER_TRAFFIC,
         PODS4,
@@ -93,6 +102,8 @@ pub mod name {
         ROUTES4,
         ROUTES6,
         SERVICES,
+        SOCKETS,
+        SOCKET_CHOICES,
         SOURCES4,
         SOURCES6,
         SOURCE_RANGES,
@@ -129,6 +140,10 @@ pub mod capacity {
     pub const AFFINITY: u32 = 65536;
     /// Cut packets whose ports are known.
     pub const FRAGMENTS: u32 = 8192;
+    /// Sockets that are known to have been given a backend.
+    pub const SOCKETS: u32 = 65536;
+    /// The node's network namespace and those of its pods.
+    pub const NAMESPACES: u32 = PODS + 1;
     /// Ways to peers that one CPU remembers: a power of two.
     pub const HOPS: u32 = 4096;
     /// Distinct (hook, helper, errno) that have failed.

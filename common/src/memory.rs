@@ -2,6 +2,7 @@
 
 mod connections;
 mod services;
+mod sockets;
 
 use std::{
     boxed::Box,
@@ -13,7 +14,7 @@ use std::{
 
 use bytemuck::Zeroable as _;
 
-pub use self::{connections::ConnectionTable, services::ServiceTables};
+pub use self::{connections::ConnectionTable, services::ServiceTables, sockets::SocketTables};
 use crate::{
     checksum,
     counters::Reason,
@@ -67,6 +68,8 @@ pub struct Memory {
     pub conntrack4: ConnectionTable<u32>,
     /// IPv6 connections.
     pub conntrack6: ConnectionTable<[u64; 2]>,
+    /// What sockets have been given.
+    pub resolved: SocketTables,
     /// Tuples that sockets of the node take.
     pub sockets: HashSet<Vec<u8>>,
     /// The time, in ticks.
@@ -108,6 +111,7 @@ impl Memory {
             services: ServiceTables::default(),
             conntrack4: ConnectionTable::default(),
             conntrack6: ConnectionTable::default(),
+            resolved: SocketTables::default(),
             sockets: HashSet::new(),
             ticks: 1000,
             hops: HashMap::new(),

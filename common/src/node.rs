@@ -60,6 +60,10 @@ pub mod feature {
     pub const XDP: u32 = 16;
     /// Peers hand on to backends of this node whom somebody outside has called them for.
     pub const DSR: u32 = 32;
+    /// Services are resolved for TCP sockets that connect.
+    pub const SOCKETS: u32 = 64;
+    /// And for UDP sockets, connected or not.
+    pub const UDP_SOCKETS: u32 = 128;
 }
 
 impl Node {

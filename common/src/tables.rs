@@ -2,10 +2,12 @@
 
 mod connections;
 mod services;
+mod sockets;
 
 pub use self::{
     connections::{Connections, Entry, NotMade, Origin},
     services::Services,
+    sockets::Sockets,
 };
 use crate::{
     counters::Reason,

@@ -29,7 +29,7 @@ mod any_bytes {
     };
 
     fn hook() -> impl Strategy<Value = Hook> {
-        proptest::sample::select(Hook::ALL.to_vec())
+        proptest::sample::select(Hook::OF_PACKETS.to_vec())
     }
 
     fn here() -> impl Strategy<Value = Here> {
@@ -112,7 +112,7 @@ mod any_bytes {
         let mut reached = HashSet::new();
         for _ in 0..6000 {
             let packet: Sent = sent().new_tree(&mut runner).unwrap().current();
-            for hook in Hook::ALL {
+            for hook in Hook::OF_PACKETS {
                 for bytes in [packet.frame(), packet.in_tunnel()] {
                     for serving in [false, true] {
                         let here = Here { serving, ..Here::default() };
@@ -205,7 +205,7 @@ mod valid_packets {
             serving in any::<bool>(),
         ) {
             let here = Here { over_v6, serving, ..Here::default() };
-            for hook in Hook::ALL {
+            for hook in Hook::OF_PACKETS {
                 let frame = if tunnelled { packet.in_tunnel() } else { packet.frame() };
                 let (memory, action) = decide(hook, &here, &frame)?;
                 if action != Action::Drop {

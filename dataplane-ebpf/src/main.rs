@@ -17,6 +17,7 @@ mod on_hook;
 mod opaque;
 mod pointer;
 mod skb;
+mod sock;
 mod stack;
 mod stage;
 mod tables;
@@ -26,12 +27,12 @@ mod xdp;
 
 use aya_ebpf::{
     bindings::{TC_ACT_SHOT, xdp_action::XDP_PASS},
-    macros::{classifier, xdp},
-    programs::{TcContext, XdpContext},
+    macros::{cgroup_sock_addr, classifier, xdp},
+    programs::{SockAddrContext, TcContext, XdpContext},
 };
-use common::{counters::Hook, hooks};
+use common::{counters::Hook, hooks, sock::Call};
 
-use crate::{skb::Skb, xdp::Xdp};
+use crate::{skb::Skb, sock::Sock, xdp::Xdp};
 
 /// TC ingress of a pod's host-side veth.
 #[classifier]
@@ -66,6 +67,54 @@ fn from_host(context: TcContext) -> i32 {
 fn uplink_xdp(context: XdpContext) -> u32 {
     let Some(mut xdp) = Xdp::of(context, Hook::UplinkXdp) else { return XDP_PASS };
     hooks::uplink_xdp(&mut xdp)
+}
+
+/// `connect` to an IPv4 address.
+#[cgroup_sock_addr(connect4)]
+fn sock_connect4(context: SockAddrContext) -> i32 {
+    Sock::of(context).resolve4(Call::Connect)
+}
+
+/// `connect` of an IPv6 socket, to an IPv6 address or to an IPv4 one that is mapped into it.
+#[cgroup_sock_addr(connect6)]
+fn sock_connect6(context: SockAddrContext) -> i32 {
+    Sock::of(context).resolve6(Call::Connect)
+}
+
+/// A datagram sent to an IPv4 address, by `sendto` or `sendmsg`; a mapped one among them.
+#[cgroup_sock_addr(sendmsg4)]
+fn sock_sendmsg4(context: SockAddrContext) -> i32 {
+    Sock::of(context).resolve4(Call::Send)
+}
+
+/// A datagram sent to an IPv6 address.
+#[cgroup_sock_addr(sendmsg6)]
+fn sock_sendmsg6(context: SockAddrContext) -> i32 {
+    Sock::of(context).resolve6(Call::Send)
+}
+
+/// Whom a datagram is from, as an IPv4 socket is told.
+#[cgroup_sock_addr(recvmsg4)]
+fn sock_recvmsg4(context: SockAddrContext) -> i32 {
+    Sock::of(context).tell4()
+}
+
+/// As `sock_recvmsg4`, an IPv6 socket.
+#[cgroup_sock_addr(recvmsg6)]
+fn sock_recvmsg6(context: SockAddrContext) -> i32 {
+    Sock::of(context).tell6()
+}
+
+/// Whom an IPv4 socket is connected to.
+#[cgroup_sock_addr(getpeername4)]
+fn sock_getpeername4(context: SockAddrContext) -> i32 {
+    Sock::of(context).tell4()
+}
+
+/// Whom an IPv6 socket is connected to.
+#[cgroup_sock_addr(getpeername6)]
+fn sock_getpeername6(context: SockAddrContext) -> i32 {
+    Sock::of(context).tell6()
 }
 
 /// Several helpers are for GPL-compatible programs only (`bpf_redirect_peer`'s packet access among them).

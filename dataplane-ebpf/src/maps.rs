@@ -9,9 +9,9 @@ use common::{
     counters::HookCounters,
     interest,
     maps::{
-        Affinity, Allowed, Backend, Budget, Client, Connection, Endpoint, FragmentKey, FragmentPorts,
-        Frontend, FrontendKey, HelperError, Hop, Route, Service, Source, SourceRange, Staged, Traffic, Tuple,
-        Vtep, capacity,
+        Affinity, Allowed, Backend, Budget, Choice, Client, Connection, Endpoint, FragmentKey, FragmentPorts,
+        Frontend, FrontendKey, HelperError, Hop, Resolved, Route, Service, SocketKey, Source, SourceRange,
+        Staged, Traffic, Tuple, Vtep, capacity,
     },
     node::Node,
 };
@@ -32,13 +32,15 @@ const FRONTEND_KEYS: usize = capacity::FRONTENDS as usize;
 const CHOICES: usize = capacity::MAGLEV as usize;
 const SERVICE_SLOTS: usize = capacity::SERVICES as usize;
 const RANGES: usize = capacity::SOURCE_RANGES as usize;
+const RESOLVED_SOCKETS: usize = capacity::SOCKETS as usize;
+const NETNS: usize = capacity::NAMESPACES as usize;
 const FILTER: usize = interest::WORDS as usize;
 
 /// Memory that the loader writes without a system call, and in which one store is one change.
 const SHARED: usize = BPF_F_MMAPABLE as usize;
 
 /// How many hooks have counters.
-const HOOKS: usize = 5;
+const HOOKS: usize = 6;
 
 /// The facts of this node; filled in by the loader before verification.
 #[unsafe(no_mangle)]
@@ -103,6 +105,9 @@ pub static MAGLEV: Array<u32, CHOICES, SHARED> = Array::new();
 #[btf_map(name = "icmp_budget")]
 pub static ICMP_BUDGET: PerCpuArray<Budget, 1> = PerCpuArray::new();
 
+#[btf_map(name = "namespaces")]
+pub static NAMESPACES: HashMap<u64, u32, NETNS> = HashMap::new();
+
 #[btf_map(name = "pod_traffic")]
 pub static POD_TRAFFIC: PerCpuArray<Traffic, PODS> = PerCpuArray::new();
 
@@ -123,6 +128,12 @@ pub static ROUTES6: LpmTrie<[u8; 16], Route, ROUTES> = LpmTrie::new();
 
 #[btf_map(name = "services")]
 pub static SERVICES: Array<Service, SERVICE_SLOTS, SHARED> = Array::new();
+
+#[btf_map(name = "sockets")]
+pub static SOCKETS: LruHashMap<SocketKey, Resolved, RESOLVED_SOCKETS> = LruHashMap::new();
+
+#[btf_map(name = "socket_choices")]
+pub static SOCKET_CHOICES: LruHashMap<SocketKey, Choice, RESOLVED_SOCKETS> = LruHashMap::new();
 
 #[btf_map(name = "source_ranges")]
 pub static SOURCE_RANGES: LpmTrie<SourceRange, u32, RANGES> = LpmTrie::new();

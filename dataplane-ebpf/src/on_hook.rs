@@ -1,4 +1,4 @@
-//! A packet on a hook, of whatever kind of program.
+//! A packet on a hook, of whatever kind of program; and a socket, which has no packet.
 
 use core::ptr::NonNull;
 
@@ -8,10 +8,14 @@ use common::{counters::Hook, verdict::Action, wire::Wire};
 
 use crate::pointer::locate;
 
-/// A kind of program: what the kernel gives it, and what it answers.
-pub trait Kind: Sized {
+/// What the kernel gives a kind of program.
+pub trait Context {
     /// The kernel's context.
     type Raw;
+}
+
+/// A kind of program that gets a packet: what the kernel gives it, and what it answers.
+pub trait Kind: Context + Sized {
     /// What the program returns.
     type Done: Copy;
 
@@ -32,27 +36,19 @@ pub trait Kind: Sized {
     fn logged(raw: *mut Self::Raw) -> impl EbpfContext;
 }
 
-/// The packet of a program.
-pub struct OnHook<K: Kind> {
-    raw: *mut K::Raw,
+/// What a program is about: a packet, as a rule.
+pub struct OnHook<C: Context> {
+    raw: *mut C::Raw,
     /// Length as the program got it.
     pub received: usize,
     hook: Hook,
 }
 
-impl<K: Kind> OnHook<K> {
-    /// The packet of that context, at that hook. Its length is the caller's to fill in.
+impl<C: Context> OnHook<C> {
+    /// What that context is about, at that hook. A packet's length is the caller's to fill in.
     #[inline(always)]
-    pub fn new(raw: *mut K::Raw, hook: Hook) -> Self {
+    pub fn new(raw: *mut C::Raw, hook: Hook) -> Self {
         Self { raw, received: 0, hook }
-    }
-
-    /// The packet of that context again, in a function that the verifier takes on its own: it knows nothing of its caller's.
-    ///
-    /// Neither the hook nor the length as received is known there: nothing is counted but by the hooks themselves.
-    #[inline(always)]
-    pub fn again(raw: *mut K::Raw) -> Self {
-        Self::new(raw, Hook::FromPod)
     }
 
     /// The hook that the program is attached to.
@@ -63,8 +59,25 @@ impl<K: Kind> OnHook<K> {
 
     /// The kernel's context, for helpers.
     #[inline(always)]
-    pub fn raw(&self) -> *mut K::Raw {
+    pub fn raw(&self) -> *mut C::Raw {
         self.raw
+    }
+
+    /// The context's fields.
+    #[inline(always)]
+    pub fn context(&self) -> &C::Raw {
+        // SAFETY: the kernel calls a program with a valid context that outlives it.
+        unsafe { &*self.raw }
+    }
+}
+
+impl<K: Kind> OnHook<K> {
+    /// The packet of that context again, in a function that the verifier takes on its own: it knows nothing of its caller's.
+    ///
+    /// Neither the hook nor the length as received is known there: nothing is counted but by the hooks themselves.
+    #[inline(always)]
+    pub fn again(raw: *mut K::Raw) -> Self {
+        Self::new(raw, Hook::FromPod)
     }
 
     /// Whether so many bytes from its start lie in one piece.
@@ -84,12 +97,5 @@ impl<K: Kind> OnHook<K> {
     pub fn before<T: Wire>(&self, meta: usize) -> Option<NonNull<T>> {
         // The verifier takes the packet's start for the metadata's end.
         locate(meta, K::data(self.raw), 0)
-    }
-
-    /// The context's fields.
-    #[inline(always)]
-    pub fn context(&self) -> &K::Raw {
-        // SAFETY: the kernel calls a program with a valid context that outlives it.
-        unsafe { &*self.raw }
     }
 }

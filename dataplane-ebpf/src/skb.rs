@@ -33,7 +33,7 @@ use common::{
 
 use crate::{
     action,
-    on_hook::{Kind, OnHook},
+    on_hook::{Context, Kind, OnHook},
     pointer::{check, field},
     stack::zero,
 };
@@ -47,8 +47,11 @@ pub struct Tc;
 /// The packet of a TC program.
 pub type Skb = OnHook<Tc>;
 
-impl Kind for Tc {
+impl Context for Tc {
     type Raw = __sk_buff;
+}
+
+impl Kind for Tc {
     type Done = i32;
 
     #[inline(always)]

@@ -2,6 +2,7 @@
 
 mod connections;
 mod services;
+mod sockets;
 mod turns;
 
 use core::{mem::MaybeUninit, ptr};

@@ -21,7 +21,7 @@ use common::{
 };
 
 use crate::{
-    on_hook::{Kind, OnHook},
+    on_hook::{Context, Kind, OnHook},
     pointer::{check, field},
 };
 
@@ -31,8 +31,11 @@ pub struct Driver;
 /// The packet of an XDP program.
 pub type Xdp = OnHook<Driver>;
 
-impl Kind for Driver {
+impl Context for Driver {
     type Raw = xdp_md;
+}
+
+impl Kind for Driver {
     type Done = u32;
 
     #[inline(always)]

@@ -8,10 +8,12 @@
 //! 2. the caller fills the maps, through [`Programs::tables`];
 //! 3. [`Programs::ensure_attached`], then [`Programs::ensure_xdp`]: every link that is there gets its program replaced,
 //!    which the kernel does between two packets; every other one is made;
+//!    so with [`Programs::ensure_sockets`], on the cgroup;
 //! 4. [`Programs::commit`]: new maps and programs take the place of the old ones' pins;
 //! 5. [`prune_links`]: links of devices that are not wanted any more go.
 
 mod attach;
+mod cgroup;
 mod compat;
 mod environment;
 mod error;
@@ -23,6 +25,7 @@ mod xdp;
 
 pub use self::{
     attach::prune_links,
+    cgroup::{detach_sockets, socket_links},
     environment::check_environment,
     error::BpfError,
     hash_map::errno,

@@ -10,6 +10,7 @@ mod node;
 pub mod placement;
 pub mod selection;
 pub mod services;
+mod sockets;
 mod xdp;
 
 use std::{collections::BTreeSet, net::IpAddr, path::PathBuf};
@@ -24,6 +25,7 @@ pub use self::{
     mtu::{MAX_MTU, MIN_MTU4, MIN_MTU6, MtuError, OVERHEAD4, OVERHEAD6},
     node::{Node, gateway_of},
     services::{HealthCheck, ServicePort},
+    sockets::{DEFAULT_CGROUP, SocketMode, Sockets},
     xdp::XdpMode,
 };
 use crate::mac::{self, Mac};
@@ -51,6 +53,8 @@ pub struct Desired {
     pub timeouts: Timeouts,
     /// Sizes of the maps.
     pub capacities: Capacities,
+    /// For which sockets services are resolved.
+    pub sockets: Sockets,
     /// Whether and how packets are taken at the uplinks' drivers.
     pub xdp: XdpMode,
 }

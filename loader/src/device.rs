@@ -16,7 +16,7 @@ pub use self::{
     error::{DeviceError, PodError},
     ethtool::Ethtool,
     gateway::{Gateway, ensure_gateway, remove_gateways},
-    netns::{Netns, NetnsError, NetnsId},
+    netns::{Netns, NetnsError, NetnsId, cookie},
     pod::{PodSpec, await_pod, ensure_pod, find_pod_device, host_device_name, remove_strangers},
     sysctl::{Sysctl, SysctlError},
 };

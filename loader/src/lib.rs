@@ -14,6 +14,7 @@
 //! | [`conntrack`] | connections: forgotten when they are over, listed, flushed |
 //! | [`state`], [`paths`] | what a running loader leaves for the other verbs, and where |
 //! | [`inspect`], [`report`] | what the verbs print: gathered, then shown |
+//! | [`sockets`] | sockets whose backend has gone: ended |
 //! | [`xdp`] | where XDP runs on an uplink, and why |
 //! | [`maglev`] | in what order the endpoints of a service stand in its table |
 //! | [`causes`], [`mac`], [`hash`], [`privilege`] | small things that several of these need |
@@ -34,6 +35,7 @@ pub mod paths;
 pub mod privilege;
 pub mod report;
 pub mod run;
+pub mod sockets;
 pub mod state;
 pub mod sync;
 pub mod xdp;

@@ -4,6 +4,7 @@
 //! namespace in which its socket was opened, whichever thread uses it.
 
 mod address;
+pub mod diag;
 mod error;
 mod link;
 mod monitor;

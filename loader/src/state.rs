@@ -4,7 +4,7 @@ mod collector;
 mod services;
 
 use std::{
-    fs, io,
+    fmt, fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
 };
@@ -18,7 +18,7 @@ pub use self::{
     services::{ExposureState, ServiceState, ServicesState},
 };
 use crate::{
-    desired::XdpMode,
+    desired::{SocketMode, XdpMode},
     mac::Mac,
     xdp::{Choice, Facts},
 };
@@ -69,6 +69,9 @@ pub struct State {
     /// XDP on the uplinks that are there.
     #[serde(default)]
     pub xdp: Vec<XdpState>,
+    /// Services for sockets.
+    #[serde(default)]
+    pub sockets: SocketsState,
     /// How the last reload of the configuration went; none yet if absent.
     pub last_reload: Option<Reload>,
 }
@@ -135,6 +138,30 @@ pub struct XdpState {
     /// What was chosen.
     #[serde(flatten)]
     pub choice: Choice,
+}
+
+/// Services for sockets: what is configured, and what is in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketsState {
+    /// For which sockets.
+    pub mode: SocketMode,
+    /// The cgroup that the programs are attached to, or should be.
+    pub cgroup: PathBuf,
+    /// Whether they are.
+    pub attached: bool,
+    /// Why not, if they should be.
+    pub error: Option<String>,
+}
+
+impl fmt::Display for SocketsState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { mode, cgroup, attached, error } = self;
+        match (mode, attached) {
+            (SocketMode::Off, _) => write!(f, "off: services are translated packet by packet"),
+            (_, true) => write!(f, "{mode}: attached to {}", cgroup.display()),
+            (_, false) => write!(f, "{mode}, but not attached: {}", error.as_deref().unwrap_or("not yet")),
+        }
+    }
 }
 
 /// How reading the configuration again went.

@@ -39,6 +39,9 @@ pub struct Config {
     /// `[xdp]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub xdp: Option<Xdp>,
+    /// `[sockets]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sockets: Option<Sockets>,
     /// `[[peer]]`.
     #[serde(rename = "peer", skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<Peer>,
@@ -105,6 +108,15 @@ pub struct Conntrack {
 pub struct Xdp {
     /// `auto`, `native`, `generic` or `off`.
     pub mode: &'static str,
+}
+
+/// `[sockets]`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Sockets {
+    /// `off`, `tcp` or `on`.
+    pub mode: &'static str,
+    /// The cgroup that the programs are attached to.
+    pub cgroup: PathBuf,
 }
 
 /// `[overlay]`.
@@ -177,6 +189,7 @@ impl Config {
             all_services: None,
             conntrack: Conntrack::default(),
             xdp: None,
+            sockets: None,
             peers: Vec::new(),
             pods: Vec::new(),
             services: Vec::new(),

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write as _},
+    path::PathBuf,
     sync::OnceLock,
     thread,
 };
@@ -46,6 +47,21 @@ pub fn clean_up_when_interrupted() -> Result<()> {
         }
     });
     Ok(())
+}
+
+/// Where cgroups of version 2 are. Says so when the machine has none mounted.
+pub fn cgroup() -> Result<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").context("read /proc/self/mounts")?;
+    let mut fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let found =
+        fields.find_map(|fields| (fields.get(2) == Some(&"cgroup2")).then(|| PathBuf::from(fields[1])));
+    found.context("no cgroups of version 2 are mounted (`mount -t cgroup2 none /sys/fs/cgroup`)")
+}
+
+/// As [`ready_with_loader`], for what needs cgroups too.
+pub fn ready_with_cgroup() -> Result<()> {
+    ready_with_loader()?;
+    cgroup().map(drop)
 }
 
 fn can_run() -> Result<(), String> {

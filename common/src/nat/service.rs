@@ -12,6 +12,7 @@ use crate::{
         backend_flag, backend_state, connection::TICK_NS, scope, service_flag,
     },
     node::feature,
+    pick,
     tables::{Connections, Dataplane, Origin},
     wire::{load16, protocol, store16},
 };
@@ -33,11 +34,7 @@ where
         Ok(index) => index,
         Err(step) => return step,
     };
-    let Some(backend) = packet.backend(index) else { return Step::NoBackend };
-    // It has gone, or been given to another service, between two looks.
-    if backend.group != service.group || backend.state == backend_state::GONE {
-        return Step::NoBackend;
-    }
+    let Some(backend) = pick::living(packet, &service, index) else { return Step::NoBackend };
     let origin = Origin {
         service: id,
         service_generation: service.generation,
@@ -132,9 +129,7 @@ fn choose<F: Family, D: Dataplane>(
         let ([a, b], [c, d]) = (key.src_port, key.dst_port);
         flow::hash(F::fold(key.src), F::fold(key.dst), [a, b, c, d], key.protocol)
     };
-    // The high half of the product is in 0..count: a range reduction without a division.
-    let nth = (u64::from(number) * u64::from(count)) >> 32;
-    let index = packet.choice(first + nth as u32).ok_or(Step::NoBackend)?;
+    let index = pick::nth(packet, first, count, number).ok_or(Step::NoBackend)?;
     if service.affinity != 0 {
         keep::<F, D>(packet, service, key.src, index);
     }

@@ -28,7 +28,7 @@ pub fn decide_with(
     let ifindex = match hook {
         Hook::FromPod | Hook::ToPod => 100 * u32::from(here.node) + 10,
         Hook::FromUplink | Hook::UplinkXdp => 5,
-        Hook::FromHost => 7,
+        Hook::FromHost | Hook::Sock => 7,
     };
     let mut memory = memory(here, ifindex, bytes);
     special(&mut memory);
@@ -38,6 +38,7 @@ pub fn decide_with(
         Hook::FromUplink => hooks::from_uplink(&mut memory),
         Hook::FromHost => hooks::from_host(&mut memory),
         Hook::UplinkXdp => hooks::uplink_xdp(&mut memory),
+        Hook::Sock => unreachable!("sockets have no packets"),
     };
     hold(hook, &memory, action, bytes)?;
     Ok((memory, action))

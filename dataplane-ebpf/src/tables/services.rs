@@ -15,13 +15,13 @@ use super::copied;
 use crate::{
     lpm,
     maps::{AFFINITY, BACKENDS, FRAGMENTS, FRONTENDS, INTEREST, MAGLEV, SERVICES, SOURCE_RANGES},
-    on_hook::{Kind, OnHook},
+    on_hook::{Context, OnHook},
 };
 
 /// `BPF_ANY` of linux/bpf.h: make an element, or replace it.
-const ANY: u64 = 0;
+pub const ANY: u64 = 0;
 
-impl<K: Kind> Services for OnHook<K> {
+impl<C: Context> Services for OnHook<C> {
     #[inline(always)]
     fn interesting(&self, bit: Bit) -> bool {
         INTEREST.get(bit.word).is_some_and(|word| shared(word) & bit.mask != 0)

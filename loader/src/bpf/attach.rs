@@ -98,8 +98,8 @@ pub(super) fn invalid(error: LinkError) -> ProgramError {
 
 fn direction(hook: Hook) -> TcAttachType {
     match hook {
-        // XDP is not attached here, see `xdp`; what it is about comes in.
-        Hook::FromPod | Hook::FromUplink | Hook::UplinkXdp => TcAttachType::Ingress,
+        // Neither XDP nor the socket programs are attached here, see `xdp` and `cgroup`.
+        Hook::FromPod | Hook::FromUplink | Hook::UplinkXdp | Hook::Sock => TcAttachType::Ingress,
         Hook::ToPod | Hook::FromHost => TcAttachType::Egress,
     }
 }

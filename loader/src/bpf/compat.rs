@@ -78,6 +78,9 @@ pub(super) fn capacity(capacities: &Capacities, map: &str) -> Option<u32> {
         name::CONNTRACK4 | name::CONNTRACK6 => Some(capacities.conntrack),
         name::AFFINITY => Some(capacities.affinity),
         name::FRAGMENTS => Some(capacities.fragments),
+        name::SOCKETS | name::SOCKET_CHOICES => Some(capacities.sockets),
+        // The node's own, too.
+        name::NAMESPACES => Some(capacities.pods.saturating_add(1)),
         _ => None,
     }
 }

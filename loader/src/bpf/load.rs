@@ -5,7 +5,7 @@ use std::{collections::HashMap, fs, io, path::Path};
 use aya::{
     Ebpf, EbpfLoader, Pod,
     maps::{HashMap as BpfHashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues},
-    programs::{Program, ProgramError, SchedClassifier, Xdp},
+    programs::{CgroupSockAddr, Program, ProgramError, SchedClassifier, Xdp},
     util::nr_cpus,
 };
 use aya_log::EbpfLogger;
@@ -16,7 +16,7 @@ use common::{
 };
 
 use super::{
-    BpfError,
+    BpfError, cgroup,
     compat::{Definition, capacity, definitions, pinned},
     hash_map::Hash,
     lpm_map::Lpm,
@@ -25,7 +25,7 @@ use super::{
 use crate::{
     desired::Capacities,
     paths::NodePaths,
-    sync::{ServiceMaps, Shared, Tables},
+    sync::{MapOps, ServiceMaps, Shared, Tables},
 };
 
 /// How much of the verifier's log is shown.
@@ -59,8 +59,12 @@ pub struct Programs {
     pod_traffic: PerCpuArray<MapData, Traffic>,
     peer_traffic: PerCpuArray<MapData, Traffic>,
     trace: Option<TraceLog>,
+    /// Cookies of the node's network namespaces, with a [`namespace_kind`](common::maps::namespace_kind) each.
+    pub namespaces: Box<dyn MapOps<u64, u32>>,
     /// Why the kernel did not take the XDP program, if it did not.
     without_xdp: Option<String>,
+    /// Why the kernel did not take the socket programs, if it did not.
+    without_sockets: Option<String>,
     node: Node,
     capacities: Capacities,
     /// Maps that take the place of pinned ones when the programs are committed.
@@ -89,9 +93,12 @@ pub fn load(request: Request<'_>) -> Result<Programs, BpfError> {
         classifier(&mut ebpf, hook.name())?.load().map_err(|error| rejected(hook.name(), error, paths))?;
     }
     let without_xdp = if node.has(feature::XDP) { load_xdp(&mut ebpf, paths)? } else { None };
+    let without_sockets = if node.has(feature::SOCKETS) { load_sockets(&mut ebpf, paths)? } else { None };
     let trace = trace_log(&mut ebpf)?;
     let tables = take_tables(&mut ebpf, &wanted)?;
     let service_maps = Some(take_service_maps(&mut ebpf, &wanted)?);
+    let room = wanted.get(name::NAMESPACES).map_or(0, |definition| definition.max_entries);
+    let namespaces = hash(&mut ebpf, name::NAMESPACES, room)?;
     let pod_traffic = take(&mut ebpf, name::POD_TRAFFIC)?;
     let peer_traffic = take(&mut ebpf, name::PEER_TRAFFIC)?;
     let paths = paths.clone();
@@ -103,7 +110,9 @@ pub fn load(request: Request<'_>) -> Result<Programs, BpfError> {
         pod_traffic,
         peer_traffic,
         trace,
+        namespaces,
         without_xdp,
+        without_sockets,
         node,
         capacities,
         replaced,
@@ -135,6 +144,12 @@ impl Programs {
         self.without_xdp.as_deref()
     }
 
+    /// Why the kernel did not take the socket programs, if it did not.
+    #[must_use]
+    pub fn without_sockets(&self) -> Option<&str> {
+        self.without_sockets.as_deref()
+    }
+
     /// The maps of services, for whoever asks first.
     pub fn take_service_maps(&mut self) -> Option<ServiceMaps> {
         self.service_maps.take()
@@ -162,18 +177,21 @@ impl Programs {
             return Ok(());
         }
         let has_xdp = self.expect_xdp() && self.without_xdp.is_none();
-        for hook in Hook::ALL {
-            let pin = self.paths.program(hook.name());
-            if hook == Hook::UplinkXdp && !has_xdp {
+        let has_sockets = self.node.has(feature::SOCKETS) && self.without_sockets.is_none();
+        let of_packets = Hook::OF_PACKETS.map(|hook| (hook.name(), hook != Hook::UplinkXdp || has_xdp));
+        let of_sockets = cgroup::PROGRAMS.map(|program| (program.name, has_sockets));
+        for (name, is_loaded) in of_packets.into_iter().chain(of_sockets) {
+            let pin = self.paths.program(name);
+            if !is_loaded {
                 pins::remove(&pin)?;
                 continue;
             }
             let next = pins::next(&pin);
             pins::remove(&next)?;
-            let program = program(&mut self.ebpf, hook.name())?;
+            let program = program(&mut self.ebpf, name)?;
             program.pin(&next).map_err(|error| BpfError::Program {
                 call: "pin",
-                program: hook.name(),
+                program: name,
                 source: error.into(),
             })?;
             pins::advance(&pin)?;
@@ -234,14 +252,38 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Program
 fn load_xdp(ebpf: &mut Ebpf, paths: &NodePaths) -> Result<Option<String>, BpfError> {
     let name = Hook::UplinkXdp.name();
     let Err(error) = xdp(ebpf)?.load() else { return Ok(None) };
-    let error = rejected(name, error, paths);
+    Ok(Some(refused(rejected(name, error, paths))))
+}
+
+/// What the kernel had against a program, in one line; all of it is logged.
+fn refused(error: BpfError) -> String {
     log::error!("{error}");
-    Ok(Some(match error {
-        BpfError::Verifier { source, log, .. } => {
-            format!("the kernel's verifier rejects program {name}: {source}; its log is {}", log.display())
+    match error {
+        BpfError::Verifier { program, source, log, .. } => {
+            format!("the kernel's verifier rejects program {program}: {source}; its log is {}", log.display())
         }
         error => error.to_string(),
-    }))
+    }
+}
+
+/// The socket program called `name`.
+pub(super) fn sock_addr<'a>(
+    ebpf: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<&'a mut CgroupSockAddr, BpfError> {
+    program(ebpf, name)?
+        .try_into()
+        .map_err(|_| BpfError::Object { what: format!("has a program {name} that is not for sockets") })
+}
+
+/// Loads the socket programs. As with XDP, the node works without.
+fn load_sockets(ebpf: &mut Ebpf, paths: &NodePaths) -> Result<Option<String>, BpfError> {
+    for cgroup::SockProgram { name, .. } in cgroup::PROGRAMS {
+        if let Err(error) = sock_addr(ebpf, name)?.load() {
+            return Ok(Some(refused(rejected(name, error, paths))));
+        }
+    }
+    Ok(None)
 }
 
 fn rejected(program: &'static str, error: ProgramError, paths: &NodePaths) -> BpfError {

@@ -149,7 +149,7 @@ fn fd_link(program: &mut Xdp, id: XdpLinkId) -> Result<FdLink, ProgramError> {
 }
 
 /// Opens a pin.
-fn open(pin: &Path) -> io::Result<OwnedFd> {
+pub(super) fn open(pin: &Path) -> io::Result<OwnedFd> {
     #[repr(C)]
     struct Attributes {
         path: u64,
@@ -163,12 +163,12 @@ fn open(pin: &Path) -> io::Result<OwnedFd> {
 }
 
 /// Takes a link's program off its device; one whose device is gone is as good.
-fn detach(link: &OwnedFd) -> io::Result<()> {
+pub(super) fn detach(link: &OwnedFd) -> io::Result<()> {
     let descriptor = u32::try_from(link.as_raw_fd()).map_err(io::Error::other)?;
     bpf(BPF_LINK_DETACH, &descriptor).map(drop)
 }
 
-fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<libc::c_int> {
+pub(super) fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<libc::c_int> {
     // SAFETY: the pointer and the size describe `attributes`, and what it points to lives as long.
     let outcome =
         unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>()) };

@@ -42,6 +42,7 @@ pub(super) fn desired(file: &File, frontends: &Frontends) -> Option<Desired> {
         masquerade: masquerade(file, node),
         timeouts: file.timeouts,
         capacities: capacities(file),
+        sockets: file.sockets.clone(),
         xdp: file.xdp,
     })
 }

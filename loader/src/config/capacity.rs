@@ -111,6 +111,7 @@ pub(super) fn capacities(file: &File) -> Capacities {
         conntrack: or(&file.maps.conntrack, default.conntrack),
         affinity: or(&file.maps.affinity, default.affinity),
         fragments: or(&file.maps.fragments, default.fragments),
+        sockets: or(&file.maps.sockets, default.sockets),
     }
 }
 

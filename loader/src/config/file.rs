@@ -10,12 +10,12 @@ use super::{
     schema,
     services::{HostPort, Service},
     value::{
-        address, boolean, choice, integer, interface, mac, name, new_interface, node_name, own_pod_cidr,
-        path, pod_cidr, port_range, prefix, service_cidr,
+        address, boolean, choice, directory, integer, interface, mac, name, new_interface, node_name,
+        own_pod_cidr, path, pod_cidr, port_range, prefix, service_cidr,
     },
 };
 use crate::{
-    desired::{DEFAULT_PORTS, MAX_MTU, Timeouts, XdpMode, placement::Cluster},
+    desired::{DEFAULT_PORTS, MAX_MTU, SocketMode, Sockets, Timeouts, XdpMode, placement::Cluster},
     mac::Mac,
 };
 
@@ -28,6 +28,7 @@ pub(super) struct File {
     pub(super) timeouts: Timeouts,
     pub(super) maps: Maps,
     pub(super) xdp: XdpMode,
+    pub(super) sockets: Sockets,
     pub(super) peers: Vec<Peer>,
     pub(super) pods: Vec<Pod>,
     pub(super) services: Vec<Service>,
@@ -78,6 +79,7 @@ pub(super) struct Maps {
     pub(super) conntrack: Option<At<u32>>,
     pub(super) affinity: Option<At<u32>>,
     pub(super) fragments: Option<At<u32>>,
+    pub(super) sockets: Option<At<u32>>,
 }
 
 /// `[[peer]]`.
@@ -121,6 +123,7 @@ impl File {
             timeouts: timeouts.as_ref().map(read_timeouts).unwrap_or_default(),
             maps: root.table(&schema::MAPS).as_ref().map(Maps::read).unwrap_or_default(),
             xdp: root.table(&schema::XDP).as_ref().map(read_xdp).unwrap_or_default(),
+            sockets: root.table(&schema::SOCKETS).as_ref().map(read_sockets).unwrap_or_default(),
             peers: root.tables(&schema::PEER).iter().map(Peer::read).collect(),
             pods: root.tables(&schema::POD).iter().map(Pod::read).collect(),
             services: root.tables(&schema::SERVICE).iter().map(Service::read).collect(),
@@ -225,6 +228,16 @@ fn read_xdp(section: &Section<'_>) -> XdpMode {
     section.optional("mode", choice(&words)).map_or_else(XdpMode::default, |mode| mode.value)
 }
 
+/// `[sockets]`.
+fn read_sockets(section: &Section<'_>) -> Sockets {
+    let words = SocketMode::ALL.map(|mode| (mode.name(), mode));
+    let default = Sockets::default();
+    Sockets {
+        mode: section.optional("mode", choice(&words)).map_or(default.mode, |mode| mode.value),
+        cgroup: section.optional("cgroup", directory).map_or(default.cgroup, |cgroup| cgroup.value),
+    }
+}
+
 impl Overlay {
     fn read(section: &Section<'_>) -> Self {
         let mode = choice(&[("vxlan", false), ("direct", true)]);
@@ -254,6 +267,7 @@ impl Maps {
             conntrack: shared("conntrack"),
             affinity: shared("affinity"),
             fragments: shared("fragments"),
+            sockets: shared("sockets"),
         }
     }
 }

@@ -23,6 +23,7 @@ pub(super) const ROOT: Table = Table {
         CONNTRACK.name,
         MAPS.name,
         XDP.name,
+        SOCKETS.name,
         PEER.name,
         POD.name,
         SERVICE.name,
@@ -77,10 +78,13 @@ pub(super) const MAPS: Table = Table {
         "conntrack",
         "affinity",
         "fragments",
+        "sockets",
     ],
 };
 /// The XDP hook of the uplinks.
 pub(super) const XDP: Table = Table { name: "xdp", heading: "[xdp]", keys: &["mode"] };
+/// Services for sockets.
+pub(super) const SOCKETS: Table = Table { name: "sockets", heading: "[sockets]", keys: &["mode", "cgroup"] };
 /// Another node, once each.
 pub(super) const PEER: Table =
     Table { name: "peer", heading: "[[peer]]", keys: &["name", "address", "vtep-mac", "pod-cidr", "route"] };
@@ -132,7 +136,7 @@ pub(super) const BACKEND: Table = Table {
 };
 
 /// Every table with keys of its own.
-pub(super) const ALL: [&Table; 15] = [
+pub(super) const ALL: [&Table; 16] = [
     &NODE,
     &OVERLAY,
     &MASQUERADE,
@@ -141,6 +145,7 @@ pub(super) const ALL: [&Table; 15] = [
     &TIMEOUT,
     &MAPS,
     &XDP,
+    &SOCKETS,
     &PEER,
     &POD,
     &HOST_PORT,

@@ -145,6 +145,15 @@ pub(super) fn path(value: &DeValue<'_>) -> Result<PathBuf, Fault> {
     Ok(PathBuf::from(path))
 }
 
+/// Absolute path of a directory.
+pub(super) fn directory(value: &DeValue<'_>) -> Result<PathBuf, Fault> {
+    let path = text(value)?;
+    if path.contains('\0') || !Path::new(path).is_absolute() {
+        return fault(format!("\"{path}\" is not an absolute path such as /sys/fs/cgroup"));
+    }
+    Ok(PathBuf::from(path))
+}
+
 /// MAC address of a device.
 pub(super) fn mac(value: &DeValue<'_>) -> Result<Mac, Fault> {
     let given = text(value)?;

@@ -30,6 +30,8 @@ pub struct Capacities {
     pub affinity: u32,
     /// Cut packets whose ports are known.
     pub fragments: u32,
+    /// Sockets that are known to have been given a backend.
+    pub sockets: u32,
 }
 
 impl Default for Capacities {
@@ -47,6 +49,7 @@ impl Default for Capacities {
             conntrack: capacity::CONNTRACK,
             affinity: capacity::AFFINITY,
             fragments: capacity::FRAGMENTS,
+            sockets: capacity::SOCKETS,
         }
     }
 }

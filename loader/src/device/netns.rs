@@ -3,8 +3,9 @@
 use std::{
     fs::File,
     io,
+    net::{Ipv4Addr, UdpSocket},
     os::{
-        fd::{AsFd, BorrowedFd},
+        fd::{AsFd, AsRawFd as _, BorrowedFd},
         unix::fs::MetadataExt as _,
     },
     path::{Path, PathBuf},
@@ -103,3 +104,24 @@ impl AsFd for Netns {
 fn failed(call: &'static str, path: &Path) -> impl Fn(io::Error) -> NetnsError {
     move |source| NetnsError::new(call, path, source)
 }
+
+/// Cookie of the calling thread's namespace: the kernel gives none twice, so it stands for one namespace for ever.
+pub fn cookie() -> io::Result<u64> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    let mut cookie = 0_u64;
+    let mut length = libc::socklen_t::try_from(size_of_val(&cookie)).map_err(io::Error::other)?;
+    // SAFETY: the pointers describe `cookie` and `length`, which outlive the call.
+    let outcome = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    if outcome < 0 { Err(io::Error::last_os_error()) } else { Ok(cookie) }
+}
+
+/// `SO_NETNS_COOKIE` of asm-generic/socket.h.
+const SO_NETNS_COOKIE: libc::c_int = 71;

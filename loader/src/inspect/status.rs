@@ -72,6 +72,7 @@ fn facts(state: &State) -> NodeFacts {
             .collect(),
         uplinks: state.uplinks.clone(),
         xdp: state.xdp.iter().map(xdp).collect(),
+        sockets: state.sockets.clone(),
         gateway_device: state.gateway_device.clone(),
         gateways: [state.gateway4.map(Into::into), state.gateway6.map(Into::into)]
             .into_iter()
@@ -190,6 +191,9 @@ impl<'a> Devices<'a> {
 
 /// What the state tells of the device of a program.
 fn name_by_state(state: &State, program: &str, ifindex: u32) -> Option<String> {
+    if program.starts_with("sock_") {
+        return Some(state.sockets.cgroup.display().to_string());
+    }
     let name = match (program, &state.uplinks[..]) {
         ("from_host", _) => &state.gateway_device,
         ("from_uplink" | "uplink_xdp", [only]) => only,

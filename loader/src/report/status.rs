@@ -12,7 +12,7 @@ use super::{
     time::{ago, utc},
 };
 use crate::{
-    state::{PassState, Reload},
+    state::{PassState, Reload, SocketsState},
     xdp::Choice,
 };
 
@@ -69,6 +69,8 @@ pub struct NodeFacts {
     pub uplinks: Vec<String>,
     /// XDP on those that are there.
     pub xdp: Vec<XdpStatus>,
+    /// Services for sockets.
+    pub sockets: SocketsState,
     /// Name of the gateway device.
     pub gateway_device: String,
     /// The pods' gateways.
@@ -108,9 +110,9 @@ pub struct XdpStatus {
 pub struct Attached {
     /// Name of the program.
     pub program: String,
-    /// Name of the device; `None` if it can't be told from here.
+    /// Name of the device, or path of the cgroup; `None` if it can't be told from here.
     pub device: Option<String>,
-    /// Interface index of the device.
+    /// Interface index of the device; 0 for a cgroup.
     pub ifindex: u32,
     /// Number of the link.
     pub link_id: u32,
@@ -162,7 +164,17 @@ impl StatusReport {
     fn lines(&self) -> Vec<(&'static str, String)> {
         let mut lines = vec![("node", self.node.clone()), ("loader", self.loader())];
         if let Some(NodeFacts {
-            mac, underlay, uplinks, xdp, gateway_device, gateways, vni, port, mtu, ..
+            mac,
+            underlay,
+            uplinks,
+            xdp,
+            sockets,
+            gateway_device,
+            gateways,
+            vni,
+            port,
+            mtu,
+            ..
         }) = &self.facts
         {
             lines.extend([
@@ -175,6 +187,7 @@ impl StatusReport {
             lines.extend(
                 xdp.iter().map(|XdpStatus { device, choice, .. }| ("xdp", format!("{device} {choice}"))),
             );
+            lines.push(("sockets", sockets.to_string()));
         }
         if let Some(NodeFacts { netns, netns_is_ours, pods, waiting, peers, .. }) = self.facts {
             let whose = if netns_is_ours { "this one" } else { "not this one" };
@@ -281,7 +294,7 @@ fn connections(map: &str, pass: &PassState, now: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::xdp::Mode;
+    use crate::{desired::SocketMode, xdp::Mode};
 
     fn report() -> StatusReport {
         StatusReport {
@@ -303,6 +316,12 @@ mod tests {
                     driver: Some("ixgbe".to_owned()),
                     choice: Choice { mode: Mode::Native, why: "driver ixgbe takes it".to_owned() },
                 }],
+                sockets: SocketsState {
+                    mode: SocketMode::On,
+                    cgroup: "/sys/fs/cgroup".into(),
+                    attached: true,
+                    error: None,
+                },
                 gateway_device: "podlane0".to_owned(),
                 gateways: vec!["10.200.0.1".parse().unwrap()],
                 vni: 1,
@@ -368,6 +387,7 @@ mod tests {
              mtu           1450\n\
              gateway       10.200.0.1 on podlane0\n\
              xdp           eth0 native: driver ixgbe takes it\n\
+             sockets       on: attached to /sys/fs/cgroup\n\
              netns         4026531840 (not this one)\n\
              pods          2, 1 not connected\n\
              peers         3\n\
@@ -402,6 +422,17 @@ mod tests {
         let table = report.table();
         assert!(table.contains("loader        not running\n"));
         assert!(table.ends_with("\nno program is attached\n\nno map is pinned\n"));
+    }
+
+    #[test]
+    fn sockets() {
+        let mut sockets = SocketsState { cgroup: "/a".into(), ..SocketsState::default() };
+        assert_eq!(sockets.to_string(), "off: services are translated packet by packet");
+        sockets.mode = SocketMode::Tcp;
+        sockets.error = Some("open /a: no cgroup of version 2".to_owned());
+        assert_eq!(sockets.to_string(), "tcp, but not attached: open /a: no cgroup of version 2");
+        sockets.attached = true;
+        assert_eq!(sockets.to_string(), "tcp: attached to /a");
     }
 
     #[test]

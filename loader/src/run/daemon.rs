@@ -261,6 +261,7 @@ impl Daemon {
             problems,
             peers: outcome.peers.clone(),
             xdp: outcome.xdp.clone(),
+            sockets: outcome.sockets.clone(),
             last_reload: self.last_reload.clone(),
         };
         if let Err(error) = state.write(&self.paths.state()) {

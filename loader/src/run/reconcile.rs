@@ -5,6 +5,7 @@ mod facts;
 mod pods;
 mod services;
 mod slots;
+mod sockets;
 mod xdp;
 
 use std::{
@@ -17,7 +18,7 @@ use std::{
 use anyhow::Context as _;
 use common::counters::Hook;
 
-use self::{pods::Pods, xdp::Xdp};
+use self::{pods::Pods, sockets::Sockets, xdp::Xdp};
 pub(super) use self::{
     services::{check_ports, set_accept_local},
     slots::RememberedSlots,
@@ -30,7 +31,7 @@ use crate::{
     device::{self, Gateway, Netns, NetnsId, Owner},
     netlink::{Handle, Link},
     paths::NodePaths,
-    state::{PeerState, PodState, State, WaitingPod, XdpState},
+    state::{PeerState, PodState, SocketsState, State, WaitingPod, XdpState},
     sync::{self, Contents, Facts, Services, Slots},
 };
 
@@ -48,6 +49,7 @@ pub(super) struct Reconciler {
     collector: Option<Collector>,
     health: HealthChecks,
     xdp: Xdp,
+    sockets: Sockets,
     pod_slots: Slots,
     peer_slots: Slots,
     /// MTU that each uplink had when it was last there.
@@ -67,6 +69,8 @@ pub(super) struct Outcome {
     pub(super) peers: Vec<PeerState>,
     /// XDP on the uplinks.
     pub(super) xdp: Vec<XdpState>,
+    /// Services for sockets.
+    pub(super) sockets: SocketsState,
     /// What is not as it should be.
     pub(super) problems: Vec<String>,
 }
@@ -102,6 +106,7 @@ impl Reconciler {
             collector: None,
             health: HealthChecks::new().context("eventfd")?,
             xdp: Xdp::default(),
+            sockets: Sockets::default(),
             pod_slots: Slots::default(),
             peer_slots: Slots::default(),
             uplink_mtus: BTreeMap::new(),
@@ -144,6 +149,7 @@ impl Reconciler {
         self.fill_maps(desired, &devices)?;
         self.sync_services(desired, &mut problems);
         self.attach(desired, &devices, &mut problems)?;
+        self.sockets.end_lost_ones(&self.paths, &desired.sockets);
         self.tidy(desired, &devices)?;
         self.look_after_connections(desired)?;
         problems.extend(self.health.set(&desired.health_checks));
@@ -296,6 +302,7 @@ impl Reconciler {
         let Some(services) = &mut self.services else { return };
         let first = services.is_new();
         let synced = services.sync(services::wanted(desired));
+        self.sockets.backends_have_gone(first || synced.gone > 0);
         if synced.changed > 0 || first {
             self.epoch += 1;
             if synced.changed > 0 {
@@ -353,6 +360,7 @@ impl Reconciler {
         }
         // TC does what XDP leaves to it, so it is there first.
         self.xdp.attach(programs, &mut self.netlink, &devices.uplinks, problems)?;
+        self.sockets.attach(programs, desired, &devices.pods, problems)?;
         programs.commit()?;
         devices.pods.start(&mut self.netlink, desired, problems);
         Ok(())
@@ -362,7 +370,8 @@ impl Reconciler {
     fn tidy(&mut self, desired: &Desired, devices: &Devices) -> anyhow::Result<()> {
         let at_tc = devices.hooks().map(|(hook, device)| (hook.name(), device.index));
         let at_xdp = self.xdp.attached().map(|ifindex| (Hook::UplinkXdp.name(), ifindex));
-        let keep: BTreeSet<_> = at_tc.chain(at_xdp).collect();
+        let on_cgroup = self.sockets.links();
+        let keep: BTreeSet<_> = at_tc.chain(at_xdp).chain(on_cgroup).collect();
         bpf::prune_links(&self.paths, &keep)?;
         if devices.loopback.is_none() {
             set_accept_local(&self.paths, false)?;
@@ -385,8 +394,8 @@ impl Reconciler {
         });
         let (pods, waiting, errors) = devices.pods.into_state(desired, &self.pod_slots);
         problems.extend(errors);
-        let (mtu, xdp) = (devices.overlay_mtu, self.xdp.state());
-        Outcome { mtu, pods, waiting, peers: peers.collect(), xdp, problems }
+        let (mtu, xdp, sockets) = (devices.overlay_mtu, self.xdp.state(), self.sockets.state());
+        Outcome { mtu, pods, waiting, peers: peers.collect(), xdp, sockets, problems }
     }
 }
 

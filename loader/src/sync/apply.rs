@@ -120,7 +120,7 @@ fn room<K, V>(map: &dyn MapOps<K, V>, wanted: &BTreeMap<K, V>) -> Result<(), Syn
 #[must_use]
 pub fn capacity_key(map: &str) -> &'static str {
     match map.trim_end_matches(['4', '6']) {
-        "pods" | "pod_traffic" => "pods",
+        "pods" | "pod_traffic" | "namespaces" => "pods",
         "sources" => "sources",
         "routes" => "routes",
         "services" => "services",
@@ -131,6 +131,7 @@ pub fn capacity_key(map: &str) -> &'static str {
         "conntrack" => "conntrack",
         "affinity" => "affinity",
         "fragments" => "fragments",
+        "sockets" | "socket_choices" => "sockets",
         _ => "peers",
     }
 }

@@ -78,6 +78,8 @@ pub struct Wanted<'a> {
 pub struct Synced {
     /// Service ports that were added, changed or removed.
     pub changed: usize,
+    /// Backends that have gone.
+    pub gone: usize,
     /// Why some stay as they were.
     pub problems: Vec<String>,
 }
@@ -217,6 +219,7 @@ impl Services {
         if first && let Err(error) = self.remove_strangers(recovered, &mut retired) {
             synced.problems.push(format!("what an earlier loader has left: {error}"));
         }
+        synced.gone = retired.backends.len();
         self.release(retired);
         if synced.changed > 0 {
             log::debug!(

@@ -40,6 +40,7 @@ fn decide(hook: Hook, memory: &mut Memory) -> Action {
         Hook::FromUplink => hooks::from_uplink(memory),
         Hook::FromHost => hooks::from_host(memory),
         Hook::UplinkXdp => hooks::uplink_xdp(memory),
+        Hook::Sock => unreachable!("sockets have no packets"),
     }
 }
 

@@ -197,3 +197,24 @@ fn how_xdp_is_used_is_one_of_four() {
     says_with("[xdp]\nmode = true\n", &["15:8 xdp.mode: expected a string, found a boolean"]);
     says_with("[xdp]\nmod = \"off\"\n", &["15:1 xdp.mod: unknown key; did you mean \"mode\"?"]);
 }
+
+#[test]
+fn sockets_are_one_of_three() {
+    for mode in ["off", "tcp", "on"] {
+        says_with(&format!("[sockets]\nmode = \"{mode}\"\n"), &[]);
+    }
+    says_with(
+        "[sockets]\nmode = \"tpc\"\n",
+        &["15:8 sockets.mode: \"tpc\" is not one of \"off\", \"tcp\", \"on\"; did you mean \"tcp\"?"],
+    );
+    says_with("[sockets]\nmode = true\n", &["15:8 sockets.mode: expected a string, found a boolean"]);
+    says_with(
+        "[sockets]\ncgruop = \"/a\"\n",
+        &["15:1 sockets.cgruop: unknown key; did you mean \"cgroup\"?"],
+    );
+    says_with(
+        "[sockets]\ncgroup = \"unified\"\n",
+        &["15:10 sockets.cgroup: \"unified\" is not an absolute path such as /sys/fs/cgroup"],
+    );
+    says_with("[maps]\nsockets = 0\n", &["15:11 maps.sockets: 0 is not from 1 to 67108864"]);
+}

@@ -3,7 +3,10 @@
 use std::{fs, path::Path};
 
 use super::*;
-use crate::{desired::XdpMode, mac};
+use crate::{
+    desired::{SocketMode, XdpMode},
+    mac,
+};
 
 #[test]
 fn a_right_file_says_nothing() {
@@ -24,6 +27,8 @@ fn defaults_are_filled_in() {
     assert_eq!(desired.pods[0].interface, "eth0");
     assert_eq!(desired.capacities, crate::desired::Capacities::default());
     assert_eq!(desired.xdp, XdpMode::Auto);
+    assert_eq!(desired.sockets.mode, SocketMode::Off);
+    assert_eq!(desired.sockets.cgroup, Path::new("/sys/fs/cgroup"));
 }
 
 #[test]
@@ -39,8 +44,12 @@ pods = 10
 peers = 20
 routes = 30
 sources = 40
+sockets = 50
 [xdp]
 mode = "generic"
+[sockets]
+mode = "tcp"
+cgroup = "/sys/fs/cgroup/unified"
 [masquerade]
 enabled = false
 exclude = ["10.240.0.0/24"]
@@ -83,7 +92,10 @@ allowed-sources = ["192.0.2.0/24"]
     assert_eq!(desired.pods[0].allowed_sources[0].to_string(), "192.0.2.0/24");
     let sizes = desired.capacities;
     assert_eq!((sizes.pods, sizes.peers, sizes.routes, sizes.sources), (10, 20, 30, 40));
+    assert_eq!(sizes.sockets, 50);
     assert_eq!(desired.xdp, XdpMode::Generic);
+    assert_eq!(desired.sockets.mode, SocketMode::Tcp);
+    assert_eq!(desired.sockets.cgroup, Path::new("/sys/fs/cgroup/unified"));
 }
 
 #[test]

@@ -4,7 +4,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use common::node::{Node, feature};
 
-use crate::{desired::Desired, netlink::Link};
+use crate::{
+    desired::{Desired, SocketMode},
+    netlink::Link,
+};
 
 /// Length of an Ethernet header, which an MTU does not count.
 const ETHERNET: u32 = 14;
@@ -49,6 +52,8 @@ fn features(desired: &Desired, xdp: bool) -> u32 {
         (has_services(desired) && desired.echo, feature::SERVICE_ECHO),
         (xdp, feature::XDP),
         (desired.is_handed_callers(), feature::DSR),
+        (desired.sockets.mode != SocketMode::Off, feature::SOCKETS),
+        (desired.sockets.mode == SocketMode::On, feature::UDP_SOCKETS),
     ];
     bits.into_iter().filter(|(on, _)| *on).fold(0, |features, (_, bit)| features | bit)
 }

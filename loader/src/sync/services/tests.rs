@@ -162,7 +162,7 @@ fn a_service_is_found_by_its_frontend_and_its_address_is_its_own() {
     let kernel = Kernel::new(4096);
     let mut loader = kernel.loader();
     let synced = loader.sync(wanted(&[port("a", "10.32.0.1", &[1, 2, 3]), port("b", "10.32.0.2", &[])]));
-    assert_eq!(synced, Synced { changed: 2, problems: Vec::new() });
+    assert_eq!(synced, Synced { changed: 2, gone: 0, problems: Vec::new() });
     assert_eq!(kernel.addresses("10.32.0.1"), ["10.200.0.1", "10.200.0.2", "10.200.0.3"]);
     assert!(kernel.addresses("10.32.0.2").is_empty());
     let entries = kernel.frontends.entries.borrow();
@@ -195,8 +195,8 @@ fn connections_of_what_goes_are_stale_even_if_it_comes_back() {
     let mut loader = kernel.loader();
     loader.sync(wanted(&[port("a", "10.32.0.1", &[1, 2])]));
     let (service, backends) = kernel.call("10.32.0.1", 80).unwrap();
-    loader.sync(wanted(&[port("a", "10.32.0.1", &[2])]));
-    loader.sync(wanted(&[port("a", "10.32.0.1", &[1, 2])]));
+    assert_eq!(loader.sync(wanted(&[port("a", "10.32.0.1", &[2])])).gone, 1);
+    assert_eq!(loader.sync(wanted(&[port("a", "10.32.0.1", &[1, 2])])).gone, 0);
     let (same, again) = kernel.call("10.32.0.1", 80).unwrap();
     assert_eq!((same, again[1]), (service, backends[1]));
     // A free element is taken that the connections of the first one don't know.
