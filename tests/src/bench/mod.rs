@@ -122,6 +122,16 @@ fn measure(part: Part, plan: &Plan, topologies: &mut Option<Topologies>, report:
             };
             report.node_ports = services(&comparison, plan)?.without_loads();
         }
+        Part::Sockets => {
+            let comparison = Comparison {
+                what: "sockets",
+                dataplanes: &Dataplane::CALLED_BY_PODS,
+                services: &[1],
+                scenarios: &plan.pod_scenarios,
+                wiring: Wiring::Cables,
+            };
+            report.sockets = services(&comparison, plan)?.without_loads();
+        }
         Part::Connections => {
             let clusters =
                 services::build(&plan.dataplanes, &[1], (plan.backends, Wiring::Cables), show_load)?;

@@ -65,6 +65,8 @@ pub enum Part {
     DirectRouting,
     /// Node ports at TC and at XDP, against kube-proxy's rules.
     NodePort,
+    /// Services resolved for packets and for sockets, against kube-proxy's rules.
+    Sockets,
     /// Packets of one connection and of many, through a service.
     Connections,
     /// What the BPF programs take.
@@ -77,12 +79,13 @@ pub enum Part {
 
 impl Part {
     /// Every one, in the order in which they are measured.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::EndToEnd,
         Self::Sizes,
         Self::Services,
         Self::DirectRouting,
         Self::NodePort,
+        Self::Sockets,
         Self::Connections,
         Self::Programs,
         Self::Arrivals,
@@ -98,6 +101,7 @@ impl Part {
             Self::Services => "services",
             Self::DirectRouting => "direct-routing",
             Self::NodePort => "node-port",
+            Self::Sockets => "sockets",
             Self::Connections => "connections",
             Self::Programs => "programs",
             Self::Arrivals => "arrivals",

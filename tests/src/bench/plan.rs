@@ -40,6 +40,8 @@ pub struct Plan {
     pub routed_scenarios: Vec<Scenario>,
     /// Who calls node ports at TC and at XDP.
     pub node_port_scenarios: Vec<Scenario>,
+    /// Who calls services by packet and by socket.
+    pub pod_scenarios: Vec<Scenario>,
     /// What is measured of services.
     pub measures: Vec<Measure>,
     /// Who translates services.
@@ -81,6 +83,7 @@ impl Plan {
             ),
             routed_scenarios: few(&[Scenario::ClusterIpRemote], &Scenario::REMOTE),
             node_port_scenarios: few(&[Scenario::NodePortRemote], &Scenario::NODE_PORTS),
+            pod_scenarios: few(&[Scenario::ClusterIpRemote], &Scenario::PODS),
             measures: chosen(&options.measure, measures),
             dataplanes: chosen(&options.dataplane, &Dataplane::USUAL),
             connections: if quick { connections::FEW.to_vec() } else { connections::NUMBERS.to_vec() },

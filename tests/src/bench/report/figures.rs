@@ -36,6 +36,7 @@ impl Report {
             }
             Part::DirectRouting => vec![self.direct_routing.to_kernel("Direct routing", "direct-routing")],
             Part::NodePort => vec![self.node_ports.at_xdp()],
+            Part::Sockets => vec![self.sockets.by_socket()],
             Part::Connections => vec![by_connections(&self.connections)],
             Part::Programs | Part::Arrivals | Part::Churn => Vec::new(),
         };
@@ -216,19 +217,31 @@ impl Services {
 
     /// Everyone to kube-proxy's iptables mode.
     fn at_xdp(&self) -> Named {
-        let side = |dataplane| Called { dataplane, services: 1 };
-        let shown = [Dataplane::Podlane, Dataplane::PodlaneXdp];
-        let bars = shown.map(|dataplane| (colour(dataplane), side(dataplane), side(Dataplane::Iptables)));
+        let title = "Node ports at TC and at XDP: Podlane to the kernel's iptables mode";
+        let note = format!("{SPREADS} No segmentation or checksum offload.");
         let names = ["Podlane at TC", "Podlane at XDP"];
-        let figure = Figure {
-            title: "Node ports at TC and at XDP: Podlane to the kernel's iptables mode".to_owned(),
-            note: format!("{SPREADS} No segmentation or checksum offload."),
+        ("node-port", self.two_ways(title, note, Dataplane::PodlaneXdp, names))
+    }
+
+    fn by_socket(&self) -> Named {
+        let title = "Services by packet and by socket: Podlane to the kernel's iptables mode";
+        let names = ["by packet", "by socket"];
+        ("sockets", self.two_ways(title, SPREADS.to_owned(), Dataplane::PodlaneSockets, names))
+    }
+
+    /// Podlane as it is by default, and another way.
+    fn two_ways(&self, title: &str, note: String, other: Dataplane, names: [&str; 2]) -> Figure {
+        let side = |dataplane| Called { dataplane, services: 1 };
+        let shown = [Dataplane::Podlane, other];
+        let bars = shown.map(|dataplane| (colour(dataplane), side(dataplane), side(Dataplane::Iptables)));
+        Figure {
+            title: title.to_owned(),
+            note,
             legend: shown.map(colour).into_iter().zip(names.map(str::to_owned)).collect(),
             unit: TO_KERNEL.to_owned(),
             kind: Kind::Log,
             panels: self.panels(|scenario| self.pair_panel(scenario, &bars)),
-        };
-        ("node-port", figure)
+        }
     }
 
     /// A panel for each scenario that was measured.
@@ -289,7 +302,7 @@ const fn colour(dataplane: Dataplane) -> Colour {
         Dataplane::Iptables => Colour::Orange,
         Dataplane::Nftables => Colour::Violet,
         Dataplane::Podlane => Colour::Teal,
-        Dataplane::PodlaneXdp => Colour::Blue,
+        Dataplane::PodlaneXdp | Dataplane::PodlaneSockets => Colour::Blue,
     }
 }
 

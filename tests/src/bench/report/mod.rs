@@ -52,6 +52,8 @@ pub struct Report {
     pub direct_routing: Services,
     /// The same of node ports at TC and at XDP.
     pub node_ports: Services,
+    /// The same of services that are resolved for sockets.
+    pub sockets: Services,
     /// What got through of packets of many connections.
     pub connections: Vec<Flood>,
     /// What became of a million connections.
@@ -76,6 +78,7 @@ impl Report {
             services: Services::default(),
             direct_routing: Services::default(),
             node_ports: Services::default(),
+            sockets: Services::default(),
             connections: Vec::new(),
             churns: Vec::new(),
         }
@@ -89,6 +92,7 @@ impl Report {
             Part::Services => self.services.tables("Services", look)?,
             Part::DirectRouting => self.direct_routing.tables("Direct routing", look)?,
             Part::NodePort => self.node_ports.tables("Node ports", look)?,
+            Part::Sockets => self.sockets.tables("By packet and by socket", look)?,
             Part::Connections => by_number::connections(&self.connections, look)?,
             Part::Programs => pods::programs(self, look)?,
             Part::Arrivals => pods::arrivals(self, look)?,

@@ -85,10 +85,10 @@ impl Cluster {
         let route = if wiring == Wiring::DirectRouting { Route::Direct } else { Route::Overlay };
         let uplinks: &[&str] = if switch.is_some() { &["eth0"] } else { &["eth0", TO_CLIENT] };
         let (nodes, begin) = match side.dataplane {
-            Dataplane::Podlane | Dataplane::PodlaneXdp => {
+            Dataplane::Podlane | Dataplane::PodlaneXdp | Dataplane::PodlaneSockets => {
                 let mut nodes = topology::podlane_stopped(underlay, uplinks, route)?;
                 for node in &mut nodes {
-                    podlane::configure(side.dataplane, &mut node.config);
+                    podlane::configure(side.dataplane, &mut node.config)?;
                 }
                 podlane::start(&mut nodes, &services)?;
                 let begin = Instant::now();

@@ -23,7 +23,7 @@ use crate::{
     config::{self, Config},
     counters,
     podlane_node::PodlaneNode,
-    wait,
+    setup, wait,
 };
 
 /// Where service addresses are.
@@ -32,10 +32,14 @@ const SERVICE_CIDR: &str = "10.32.0.0/16";
 const PATIENCE: Duration = Duration::from_mins(2);
 
 /// What is special about a variant of Podlane: this is the place of one's own for each.
-pub fn configure(dataplane: Dataplane, config: &mut Config) {
+pub fn configure(dataplane: Dataplane, config: &mut Config) -> Result<()> {
     if dataplane == Dataplane::PodlaneXdp {
         config.xdp = Some(config::Xdp { mode: "native" });
     }
+    if dataplane == Dataplane::PodlaneSockets {
+        config.sockets = Some(config::Sockets { mode: "on", cgroup: setup::cgroup()? });
+    }
+    Ok(())
 }
 
 /// Errs where XDP was to decide packets and has decided none, or the other way round.

@@ -17,6 +17,8 @@ pub enum Dataplane {
     Podlane,
     /// Podlane with XDP in the uplinks' driver.
     PodlaneXdp,
+    /// Podlane that resolves services for sockets.
+    PodlaneSockets,
 }
 
 impl Dataplane {
@@ -26,6 +28,10 @@ impl Dataplane {
     /// Those that differ where node ports are called.
     pub const NODE_PORTS: [Self; 4] = [Self::Iptables, Self::Nftables, Self::Podlane, Self::PodlaneXdp];
 
+    /// Those that differ where a pod calls a service.
+    pub const CALLED_BY_PODS: [Self; 4] =
+        [Self::Iptables, Self::Nftables, Self::Podlane, Self::PodlaneSockets];
+
     /// For tables.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -34,6 +40,7 @@ impl Dataplane {
             Self::Nftables => "nftables",
             Self::Podlane => "Podlane",
             Self::PodlaneXdp => "Podlane at XDP",
+            Self::PodlaneSockets => "Podlane, sockets",
         }
     }
 
@@ -45,6 +52,7 @@ impl Dataplane {
             Self::Nftables => "nftables",
             Self::Podlane => "podlane",
             Self::PodlaneXdp => "podlane-xdp",
+            Self::PodlaneSockets => "podlane-sock",
         }
     }
 
@@ -54,7 +62,7 @@ impl Dataplane {
         match self {
             Self::Iptables | Self::Nftables => &[],
             Self::Podlane => &[Self::Iptables, Self::Nftables],
-            Self::PodlaneXdp => &[Self::Iptables, Self::Nftables, Self::Podlane],
+            Self::PodlaneXdp | Self::PodlaneSockets => &[Self::Iptables, Self::Nftables, Self::Podlane],
         }
     }
 
@@ -64,7 +72,7 @@ impl Dataplane {
         match self {
             Self::Iptables => Some("iptables-restore"),
             Self::Nftables => Some("nft"),
-            Self::Podlane | Self::PodlaneXdp => None,
+            Self::Podlane | Self::PodlaneXdp | Self::PodlaneSockets => None,
         }
     }
 }
@@ -99,6 +107,9 @@ impl Scenario {
     ];
     /// Those that leave the node that is called.
     pub const REMOTE: [Self; 3] = [Self::PodRemote, Self::ClusterIpRemote, Self::NodePortRemote];
+    /// Those of pods.
+    pub const PODS: [Self; 4] =
+        [Self::PodLocal, Self::PodRemote, Self::ClusterIpLocal, Self::ClusterIpRemote];
     /// Those from outside.
     pub const NODE_PORTS: [Self; 2] = [Self::NodePortLocal, Self::NodePortRemote];
 
