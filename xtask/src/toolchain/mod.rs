@@ -158,7 +158,7 @@ fn encoded_flags(linker: &Path, llvm_major: u32) -> OsString {
             "-Cdebuginfo=2",
             "-Clink-arg=--btf",
             // Small copies and zeroes are stores. By default bpf-linker has them in an order that some drivers' compilers look for, and then
-            // LLVM makes each a call of a loop over bytes: 137 of them, a sixth of a service packet's time.
+            // LLVM makes each a call of a loop over bytes: 137 of them, a tenth of a service packet's time.
             "-Clink-arg=--disable-expand-memcpy-in-order",
             // Atomic instructions that return a value, 32-bit ALU and jumps; any kernel that has TCX runs them.
             "-Ctarget-cpu=v3",
