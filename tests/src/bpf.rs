@@ -8,9 +8,13 @@ use std::{
 use anyhow::{Context as _, Result};
 
 const BPF_MAP_CREATE: i64 = 0;
+const BPF_MAP_LOOKUP_ELEM: i64 = 1;
 const BPF_MAP_UPDATE_ELEM: i64 = 2;
+const BPF_MAP_DELETE_ELEM: i64 = 3;
+const BPF_MAP_GET_NEXT_KEY: i64 = 4;
 const BPF_PROG_LOAD: i64 = 5;
 const BPF_PROG_TEST_RUN: i64 = 10;
+const BPF_MAP_UPDATE_BATCH: i64 = 26;
 const BPF_LINK_CREATE: i64 = 28;
 
 const BPF_MAP_TYPE_PROG_ARRAY: u32 = 3;
@@ -98,7 +102,7 @@ struct MapAttributes {
     max_entries: u32,
 }
 
-/// The fields of `union bpf_attr` that changing an element takes.
+/// The fields of `union bpf_attr` that an element takes.
 #[repr(C)]
 struct ElementAttributes {
     map: u32,
@@ -106,6 +110,30 @@ struct ElementAttributes {
     key: u64,
     value: u64,
     flags: u64,
+}
+
+/// The fields of `union bpf_attr` that changing many elements at once takes.
+#[repr(C)]
+struct BatchAttributes {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map: u32,
+    element_flags: u64,
+    flags: u64,
+}
+
+/// What to do with an element of a map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Element {
+    /// Read its value.
+    LookUp,
+    /// Write its value, whether it is there or not.
+    Update,
+    /// Remove it.
+    Delete,
 }
 
 /// Loads a program for XDP with that `attach_type` and those flags, or for TC with neither.
@@ -183,6 +211,55 @@ pub fn program_array(program: BorrowedFd<'_>) -> Result<OwnedFd> {
     };
     call(BPF_MAP_UPDATE_ELEM, &mut element).context("put a program into an array")?;
     Ok(map)
+}
+
+/// Reads, writes or removes an element. Key and value have to be as long as the map's are, which is not checked.
+pub fn map_element(map: BorrowedFd<'_>, what: Element, key: &[u8], value: &mut [u8]) -> Result<()> {
+    let command = match what {
+        Element::LookUp => BPF_MAP_LOOKUP_ELEM,
+        Element::Update => BPF_MAP_UPDATE_ELEM,
+        Element::Delete => BPF_MAP_DELETE_ELEM,
+    };
+    let mut element = ElementAttributes {
+        map: number(map)?,
+        reserved: 0,
+        key: address(key)?,
+        // The kernel refuses to remove an element of which it is given a value.
+        value: if value.is_empty() { 0 } else { u64::try_from(value.as_mut_ptr().addr())? },
+        flags: 0,
+    };
+    call(command, &mut element).with_context(|| format!("{what:?} an element of a map")).map(drop)
+}
+
+/// The key that comes after one, or the first.
+pub fn next_key(map: BorrowedFd<'_>, key: Option<&[u8]>, next: &mut [u8]) -> Result<()> {
+    let mut element = ElementAttributes {
+        map: number(map)?,
+        reserved: 0,
+        key: key.map_or(Ok(0), address)?,
+        value: u64::try_from(next.as_mut_ptr().addr()).context("an address")?,
+        flags: 0,
+    };
+    call(BPF_MAP_GET_NEXT_KEY, &mut element).map(drop)
+}
+
+/// Writes so many elements.
+pub fn update_all(map: BorrowedFd<'_>, keys: &[u8], values: &[u8], count: u32) -> Result<()> {
+    let mut batch = BatchAttributes {
+        in_batch: 0,
+        out_batch: 0,
+        keys: address(keys)?,
+        values: address(values)?,
+        count,
+        map: number(map)?,
+        element_flags: 0,
+        flags: 0,
+    };
+    call(BPF_MAP_UPDATE_BATCH, &mut batch).context("write the elements of a map").map(drop)
+}
+
+fn address(bytes: &[u8]) -> Result<u64> {
+    u64::try_from(bytes.as_ptr().addr()).context("an address")
 }
 
 fn number(descriptor: BorrowedFd<'_>) -> Result<u32> {

@@ -22,6 +22,7 @@ pub mod again;
 pub mod bed;
 pub mod bench;
 pub mod bpf;
+pub mod bpf_map;
 pub mod capture;
 pub mod cluster;
 pub mod command;

@@ -23,3 +23,5 @@ mod object;
 mod random;
 #[path = "program_run/services.rs"]
 mod services;
+#[path = "program_run/start_over.rs"]
+mod start_over;

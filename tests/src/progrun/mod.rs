@@ -5,7 +5,7 @@
 //! # fn main() -> anyhow::Result<()> {
 //! use testbed::{frame, progrun::{self, Family}};
 //!
-//! progrun::on_node("example", |node| {
+//! progrun::on_node(|node| {
 //!     let [here, there] = node.pods();
 //!     let packet = frame::Ip::new(here.address(Family::V4), there.address(Family::V4)).udp((1, 2), b"hello");
 //!     let outcome = node.from_pod(here, &here.sends(&packet))?;

@@ -6,6 +6,7 @@ use std::{
     net::IpAddr,
     os::fd::AsFd as _,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -23,7 +24,7 @@ use common::{
         Tuple, name,
     },
     memory::{Memory, ServiceTables},
-    node,
+    node::{self, Node},
     packet::Packet as _,
     verdict::Action,
 };
@@ -34,14 +35,30 @@ use super::{
     seen::{Amount, REDIRECT, SHOT, Seen, UNSPEC, failure_key},
     tables::Tables,
 };
-use crate::again::Again;
+use crate::{again::Again, bpf_map::Bytes};
 
 /// Slots of pods and peers that the plan uses, at most.
 const SLOTS: u32 = 16;
 /// Ways that a CPU remembers: the parts of the first peer's flows. So a run never depends on the one before.
 pub const REMEMBERED: u32 = 8;
-/// Entries of a table of connections or services that a test makes, at most. The kernel makes room for all of them beforehand.
+/// Entries of a table of connections or services that a test makes, at most.
 const ENTRIES: u32 = 1024;
+/// Maps that are smaller than on a real node.
+const SIZES: [(&str, u32); 13] = [
+    (name::AFFINITY, ENTRIES),
+    (name::BACKENDS, ENTRIES),
+    (name::CONNTRACK4, ENTRIES),
+    (name::CONNTRACK6, ENTRIES),
+    (name::FRAGMENTS, ENTRIES),
+    (name::FRONTENDS, ENTRIES),
+    (name::HOPS, REMEMBERED),
+    (name::MAGLEV, ENTRIES),
+    (name::PEER_TRAFFIC, SLOTS),
+    (name::POD_TRAFFIC, SLOTS),
+    (name::SERVICES, ENTRIES),
+    (name::SOCKETS, ENTRIES),
+    (name::SOCKET_CHOICES, ENTRIES),
+];
 /// What a packet may grow to.
 const ROOM: usize = 4096;
 /// Fields of `struct __sk_buff` of linux/bpf.h that the kernel takes: their offsets, and the size of it all.
@@ -117,32 +134,68 @@ loadable!(SchedClassifier, Xdp);
 /// Programs and maps.
 pub struct Loaded {
     ebpf: Ebpf,
+    object: PathBuf,
+    node: Node,
+    /// Whether the next test may have them.
+    reusable: bool,
 }
 
+/// Programs that have run for a test and wait for another. To verify one takes longer than any test; each is loaded once for all tests
+/// of a node's constants.
+static IDLE: Mutex<Vec<Loaded>> = Mutex::new(Vec::new());
+
 impl Loaded {
-    /// Loads the programs for that node and fills their maps.
-    pub fn new(object: &Path, tables: &Tables) -> Result<Self> {
-        let mut ebpf = EbpfLoader::new()
-            .override_global(node::GLOBAL, tables.node, true)
-            .map_max_entries(name::HOPS, REMEMBERED)
-            .map_max_entries(name::CONNTRACK4, ENTRIES)
-            .map_max_entries(name::CONNTRACK6, ENTRIES)
-            .map_max_entries(name::AFFINITY, ENTRIES)
-            .map_max_entries(name::BACKENDS, ENTRIES)
-            .map_max_entries(name::FRAGMENTS, ENTRIES)
-            .map_max_entries(name::FRONTENDS, ENTRIES)
-            .map_max_entries(name::MAGLEV, ENTRIES)
-            .map_max_entries(name::SERVICES, ENTRIES)
-            .load_file(object)
+    /// The programs for that node, with its tables in their maps and nothing else.
+    pub fn new(object: PathBuf, tables: &Tables) -> Result<Self> {
+        let Some(mut loaded) = idle(&object, tables.node) else { return Self::anew(object, tables) };
+        loaded.start_over(tables)?;
+        Ok(loaded)
+    }
+
+    /// The same out of nothing. A program goes to the kernel when it is first run.
+    pub fn anew(object: PathBuf, tables: &Tables) -> Result<Self> {
+        let ebpf = small(&mut EbpfLoader::new(), tables.node)
+            .load_file(&object)
             .with_context(|| format!("load {}", object.display()))?;
-        fill(&mut ebpf, tables)?;
-        fill_services(&mut ebpf, &tables.services)?;
-        Ok(Self { ebpf })
+        let mut loaded = Self { ebpf, object, node: *tables.node, reusable: true };
+        loaded.fill(tables)?;
+        Ok(loaded)
+    }
+
+    /// Empties all maps, and fills in the tables.
+    pub fn start_over(&mut self, tables: &Tables) -> Result<()> {
+        for (name, map) in self.ebpf.maps().filter(|(name, _)| !is_constant(name)) {
+            Bytes::of(map).and_then(|map| map.clear()).with_context(|| format!("empty map {name}"))?;
+        }
+        self.fill(tables)
+    }
+
+    /// Leaves the programs to the next test.
+    pub fn give_back(self) {
+        if self.reusable {
+            IDLE.lock().unwrap_or_else(PoisonError::into_inner).push(self);
+        }
     }
 
     /// The object, for what a test looks up itself.
-    pub fn ebpf(&mut self) -> &mut Ebpf {
+    pub const fn ebpf(&self) -> &Ebpf {
+        &self.ebpf
+    }
+
+    /// The object, for a test that does something with it: no other gets it.
+    pub const fn ebpf_mut(&mut self) -> &mut Ebpf {
+        self.reusable = false;
         &mut self.ebpf
+    }
+
+    /// The object.
+    pub fn into_ebpf(self) -> Ebpf {
+        self.ebpf
+    }
+
+    fn fill(&mut self, tables: &Tables) -> Result<()> {
+        fill(&mut self.ebpf, tables)?;
+        fill_services(&mut self.ebpf, &tables.services)
     }
 
     /// Runs a packet.
@@ -328,6 +381,28 @@ impl Loaded {
         }
         Ok(totals)
     }
+}
+
+/// Whether a map is constants of the programs (`.rodata`), which nobody can change.
+pub fn is_constant(map: &str) -> bool {
+    map.starts_with(".rodata")
+}
+
+/// Programs for that node that no test has.
+fn idle(object: &Path, node: &Node) -> Option<Loaded> {
+    let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
+    let found = idle.iter().position(|loaded| loaded.object == object && loaded.node == *node)?;
+    Some(idle.swap_remove(found))
+}
+
+/// A loader of the programs for that node, with maps no larger than a test needs: the kernel makes room for all entries beforehand, and
+/// they are emptied for every test.
+pub fn small<'a, 'b>(loader: &'a mut EbpfLoader<'b>, node: &'b Node) -> &'a mut EbpfLoader<'b> {
+    loader.override_global(node::GLOBAL, node, true);
+    for (map, entries) in SIZES {
+        loader.map_max_entries(map, entries);
+    }
+    loader
 }
 
 /// What the maps say since the programs were loaded.
