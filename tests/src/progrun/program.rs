@@ -354,21 +354,18 @@ impl Loaded {
         for cpu in counters.get(&(hook as u32), 0)?.iter() {
             for reason in Reason::ALL {
                 let counter = cpu.get(*reason);
-                add(totals.counts.entry(reason.name()).or_default(), (counter.packets, counter.bytes));
+                add(&mut totals.counts, (counter.packets, counter.bytes), || reason.name());
             }
         }
         for (owner, name) in [("Pod", name::POD_TRAFFIC), ("Peer", name::PEER_TRAFFIC)] {
             let traffic: PerCpuArray<_, Traffic> = map(&self.ebpf, name)?;
             for slot in 0..SLOTS {
                 for cpu in traffic.get(&slot, 0)?.iter() {
-                    let mut count = |direction: &str, amount| {
-                        add(
-                            totals.accounts.entry(format!("{owner}{direction}({slot})")).or_default(),
-                            amount,
-                        );
-                    };
-                    count("Rx", (cpu.rx_packets, cpu.rx_bytes));
-                    count("Tx", (cpu.tx_packets, cpu.tx_bytes));
+                    for (direction, amount) in
+                        [("Rx", (cpu.rx_packets, cpu.rx_bytes)), ("Tx", (cpu.tx_packets, cpu.tx_bytes))]
+                    {
+                        add(&mut totals.accounts, amount, || format!("{owner}{direction}({slot})"));
+                    }
                 }
             }
         }
@@ -433,9 +430,13 @@ impl Totals {
     }
 }
 
-fn add(total: &mut Amount, amount: Amount) {
-    total.0 += amount.0;
-    total.1 += amount.1;
+/// Adds what there is. Of nothing not even the name is made: almost all is nothing, and a test runs thousands of packets.
+fn add<K: Ord>(totals: &mut BTreeMap<K, Amount>, amount: Amount, key: impl Fn() -> K) {
+    if amount != (0, 0) {
+        let total = totals.entry(key()).or_default();
+        total.0 += amount.0;
+        total.1 += amount.1;
+    }
 }
 
 fn subtract(amount: &mut Amount, before: Option<&Amount>) {
