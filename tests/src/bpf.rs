@@ -14,10 +14,16 @@ const BPF_MAP_DELETE_ELEM: i64 = 3;
 const BPF_MAP_GET_NEXT_KEY: i64 = 4;
 const BPF_PROG_LOAD: i64 = 5;
 const BPF_PROG_TEST_RUN: i64 = 10;
+const BPF_BTF_LOAD: i64 = 18;
 const BPF_MAP_UPDATE_BATCH: i64 = 26;
 const BPF_LINK_CREATE: i64 = 28;
 
 const BPF_MAP_TYPE_PROG_ARRAY: u32 = 3;
+/// The verifier is to say only what its work has cost.
+const BPF_LOG_STATS: u32 = 4;
+/// Bytes of what it says then, at most.
+const LOG: usize = 1 << 16;
+
 /// `bpf_attach_type` of XDP.
 pub const BPF_XDP: u32 = 37;
 /// The program takes packets in several pieces.
@@ -31,6 +37,8 @@ pub enum Kind {
     Tc = 3,
     /// XDP.
     Xdp = 6,
+    /// System calls of sockets that take an address.
+    CgroupSockAddr = 18,
 }
 
 /// One BPF instruction.
@@ -62,6 +70,32 @@ struct ProgramAttributes {
     name: [u8; 16],
     interface: u32,
     attach_type: u32,
+    types: u32,
+    function_size: u32,
+    functions: u64,
+    function_count: u32,
+    line_size: u32,
+}
+
+/// The fields of `union bpf_attr` that loading types takes.
+#[repr(C)]
+struct TypesAttributes {
+    types: u64,
+    log_buffer: u64,
+    size: u32,
+    log_size: u32,
+    log_level: u32,
+}
+
+/// What the kernel is to know of a program's functions.
+#[derive(Clone, Copy, Debug)]
+pub struct Typed<'a> {
+    /// BTF, loaded.
+    pub types: BorrowedFd<'a>,
+    /// `struct bpf_func_info` of each function.
+    pub functions: &'a [u8],
+    /// Bytes of one of them.
+    pub function_size: usize,
 }
 
 /// The fields of `union bpf_attr` that attaching by a link takes.
@@ -138,10 +172,58 @@ pub enum Element {
 
 /// Loads a program for XDP with that `attach_type` and those flags, or for TC with neither.
 pub fn load(kind: Kind, instructions: &[Instruction], attach_type: u32, flags: u32) -> Result<OwnedFd> {
+    let mut attributes = program(kind, instructions, attach_type, flags)?;
+    open(BPF_PROG_LOAD, &mut attributes).context("load a program")
+}
+
+/// Has a program verified; what the verifier says of its work, at the end of which the program is gone again.
+pub fn verify(
+    kind: Kind,
+    instructions: &[Instruction],
+    attach_type: u32,
+    flags: u32,
+    typed: Typed<'_>,
+) -> Result<String> {
+    let mut log = vec![0; LOG];
+    let mut attributes = ProgramAttributes {
+        log_level: BPF_LOG_STATS,
+        log_size: u32::try_from(log.len()).context("a long log")?,
+        log_buffer: u64::try_from(log.as_mut_ptr().addr()).context("an address")?,
+        types: number(typed.types)?,
+        function_size: u32::try_from(typed.function_size).context("a long record")?,
+        functions: address(typed.functions)?,
+        function_count: u32::try_from(typed.functions.len() / typed.function_size.max(1))?,
+        ..program(kind, instructions, attach_type, flags)?
+    };
+    let loaded = open(BPF_PROG_LOAD, &mut attributes);
+    let end = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
+    let said = String::from_utf8_lossy(&log[..end]).into_owned();
+    loaded.with_context(|| format!("the verifier refuses it: {said}"))?;
+    Ok(said)
+}
+
+/// Loads BTF.
+pub fn load_types(types: &[u8]) -> Result<OwnedFd> {
+    let mut attributes = TypesAttributes {
+        types: address(types)?,
+        log_buffer: 0,
+        size: u32::try_from(types.len()).context("many types")?,
+        log_size: 0,
+        log_level: 0,
+    };
+    open(BPF_BTF_LOAD, &mut attributes).context("load types")
+}
+
+fn program(
+    kind: Kind,
+    instructions: &[Instruction],
+    attach_type: u32,
+    flags: u32,
+) -> Result<ProgramAttributes> {
     let license = c"GPL";
     let mut name = [0; 16];
     name[..7].copy_from_slice(b"foreign");
-    let attributes = ProgramAttributes {
+    Ok(ProgramAttributes {
         program_type: kind as u32,
         instruction_count: u32::try_from(instructions.len()).context("a long program")?,
         instructions: u64::try_from(instructions.as_ptr().addr()).context("an address")?,
@@ -154,8 +236,12 @@ pub fn load(kind: Kind, instructions: &[Instruction], attach_type: u32, flags: u
         name,
         interface: 0,
         attach_type,
-    };
-    open(BPF_PROG_LOAD, &mut { attributes }).context("load a program")
+        types: 0,
+        function_size: 0,
+        functions: 0,
+        function_count: 0,
+        line_size: 0,
+    })
 }
 
 /// Attaches a program to a device by a link. The index is looked up in the namespace of the caller.

@@ -45,5 +45,6 @@ pub mod setup;
 pub mod sockopt;
 pub mod spec;
 pub mod traffic;
+pub mod verifier;
 pub mod wait;
 pub mod wire;

@@ -7,6 +7,8 @@ mod craft;
 mod answers;
 #[path = "program_run/arriving.rs"]
 mod arriving;
+#[path = "program_run/budget.rs"]
+mod budget;
 #[path = "program_run/delivery.rs"]
 mod delivery;
 #[path = "program_run/host.rs"]
