@@ -5,7 +5,7 @@ use std::{
     os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 const BPF_MAP_CREATE: i64 = 0;
 const BPF_MAP_LOOKUP_ELEM: i64 = 1;
@@ -15,6 +15,7 @@ const BPF_MAP_GET_NEXT_KEY: i64 = 4;
 const BPF_PROG_LOAD: i64 = 5;
 const BPF_PROG_TEST_RUN: i64 = 10;
 const BPF_BTF_LOAD: i64 = 18;
+const BPF_MAP_LOOKUP_BATCH: i64 = 24;
 const BPF_MAP_UPDATE_BATCH: i64 = 26;
 const BPF_LINK_CREATE: i64 = 28;
 
@@ -329,19 +330,27 @@ pub fn next_key(map: BorrowedFd<'_>, key: Option<&[u8]>, next: &mut [u8]) -> Res
     call(BPF_MAP_GET_NEXT_KEY, &mut element).map(drop)
 }
 
-/// Writes so many elements.
+/// Writes so many elements of an array at once.
 pub fn update_all(map: BorrowedFd<'_>, keys: &[u8], values: &[u8], count: u32) -> Result<()> {
-    let mut batch = BatchAttributes {
-        in_batch: 0,
-        out_batch: 0,
-        keys: address(keys)?,
-        values: address(values)?,
-        count,
-        map: number(map)?,
-        element_flags: 0,
-        flags: 0,
-    };
-    call(BPF_MAP_UPDATE_BATCH, &mut batch).context("write the elements of a map").map(drop)
+    let batch = batch(map, address(keys)?, address(values)?, count)?;
+    call(BPF_MAP_UPDATE_BATCH, &mut { batch }).context("write the elements of a map").map(drop)
+}
+
+/// Reads so many elements of an array at once, from its first on.
+pub fn look_up_all(map: BorrowedFd<'_>, keys: &mut [u8], values: &mut [u8], count: u32) -> Result<()> {
+    let mut next = 0_u32;
+    let keys = u64::try_from(keys.as_mut_ptr().addr()).context("an address")?;
+    let values = u64::try_from(values.as_mut_ptr().addr()).context("an address")?;
+    let out_batch = u64::try_from(std::ptr::from_mut(&mut next).addr()).context("an address")?;
+    let mut batch = BatchAttributes { out_batch, ..batch(map, keys, values, count)? };
+    call(BPF_MAP_LOOKUP_BATCH, &mut batch).context("read the elements of a map")?;
+    ensure!(batch.count == count, "{} of {count} elements of a map", batch.count);
+    Ok(())
+}
+
+fn batch(map: BorrowedFd<'_>, keys: u64, values: u64, count: u32) -> Result<BatchAttributes> {
+    let map = number(map)?;
+    Ok(BatchAttributes { in_batch: 0, out_batch: 0, keys, values, count, map, element_flags: 0, flags: 0 })
 }
 
 fn address(bytes: &[u8]) -> Result<u64> {

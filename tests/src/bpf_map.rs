@@ -3,13 +3,15 @@
 use std::{
     io,
     os::fd::{AsFd as _, BorrowedFd},
+    sync::OnceLock,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use aya::{
     maps::{Map, MapData},
     util::nr_cpus,
 };
+use bytemuck::{AnyBitPattern, NoUninit};
 
 use crate::bpf::{self, Element};
 
@@ -44,12 +46,7 @@ impl<'a> Bytes<'a> {
     fn new(data: &'a MapData, is_array: bool, is_per_cpu: bool) -> Result<Self> {
         let info = data.info()?;
         let size = usize::try_from(info.value_size())?;
-        let value_size = if is_per_cpu {
-            let cpus = nr_cpus().map_err(|(file, error)| anyhow::anyhow!("{file}: {error}"))?;
-            size.next_multiple_of(8) * cpus
-        } else {
-            size
-        };
+        let value_size = if is_per_cpu { size.next_multiple_of(8) * cpus()? } else { size };
         Ok(Self {
             map: data.fd().as_fd(),
             is_array,
@@ -75,12 +72,43 @@ impl<'a> Bytes<'a> {
         Ok(entries)
     }
 
+    /// All values of an array, in order; of one per CPU, those of all CPUs.
+    pub fn values<T: AnyBitPattern>(&self) -> Result<Vec<Vec<T>>> {
+        self.is_array_of::<T>()?;
+        let mut values = vec![0; self.size()?];
+        let mut keys = vec![0; usize::try_from(self.max_entries)? * self.key_size];
+        bpf::look_up_all(self.map, &mut keys, &mut values, self.max_entries)?;
+        let value =
+            |bytes: &[u8]| bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect();
+        Ok(values.chunks_exact(self.value_size).map(value).collect())
+    }
+
+    /// Makes all values of an array the same, on all CPUs.
+    pub fn set_all<T: NoUninit>(&self, value: &T) -> Result<()> {
+        self.is_array_of::<T>()?;
+        self.overwrite(&bytemuck::bytes_of(value).repeat(self.size()? / size_of::<T>()))
+    }
+
+    fn is_array_of<T>(&self) -> Result<()> {
+        let fits = self.is_array && self.value_size.is_multiple_of(size_of::<T>());
+        ensure!(fits, "no array of {}", std::any::type_name::<T>());
+        Ok(())
+    }
+
+    /// Bytes of all values of an array.
+    fn size(&self) -> Result<usize> {
+        Ok(usize::try_from(self.max_entries)? * self.value_size)
+    }
+
+    fn overwrite(&self, values: &[u8]) -> Result<()> {
+        let keys: Vec<u8> = (0..self.max_entries).flat_map(u32::to_ne_bytes).collect();
+        bpf::update_all(self.map, &keys, values, self.max_entries)
+    }
+
     /// Makes the map what it was when it was made.
     pub fn clear(&self) -> Result<()> {
         if self.is_array {
-            let count = usize::try_from(self.max_entries)?;
-            let keys: Vec<u8> = (0..self.max_entries).flat_map(u32::to_ne_bytes).collect();
-            return bpf::update_all(self.map, &keys, &vec![0; count * self.value_size], self.max_entries);
+            return self.overwrite(&vec![0; self.size()?]);
         }
         while let Some(key) = self.key_after(None)? {
             bpf::map_element(self.map, Element::Delete, &key, &mut [])?;
@@ -107,6 +135,16 @@ impl<'a> Bytes<'a> {
             Err(error) => Err(error).context("the next key of a map"),
         }
     }
+}
+
+/// How many CPUs a map per CPU has values of.
+fn cpus() -> Result<usize> {
+    static CPUS: OnceLock<usize> = OnceLock::new();
+    if let Some(cpus) = CPUS.get() {
+        return Ok(*cpus);
+    }
+    let cpus = nr_cpus().map_err(|(file, error)| anyhow!("{file}: {error}"))?;
+    Ok(*CPUS.get_or_init(|| cpus))
 }
 
 fn errno(error: &anyhow::Error) -> Option<i32> {

@@ -12,16 +12,15 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::{
     Ebpf, EbpfLoader, Pod,
-    maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues, lpm_trie::Key},
+    maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, PerCpuHashMap, lpm_trie::Key},
     programs::{Program, ProgramError, ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions, Xdp},
-    util::nr_cpus,
 };
 use common::{
     counters::{Hook, HookCounters, Reason},
     handover::{self, Handover},
     maps::{
-        Backend, Budget, Connection, Frontend, FrontendKey, HelperError, Hop, Service, Source, Traffic,
-        Tuple, name,
+        Backend, Budget, Connection, Frontend, FrontendKey, HelperError, Service, Source, Traffic, Tuple,
+        name,
     },
     memory::{Memory, ServiceTables},
     node::{self, Node},
@@ -319,16 +318,14 @@ impl Loaded {
 
     /// Sets what a run depends on besides its packet: the allowance of ICMP errors, of which none is earned in any time that
     /// passes, and what is remembered.
-    fn prepare(&mut self, input: &Input<'_>) -> Result<()> {
-        let cpus = nr_cpus().map_err(|(file, error)| anyhow::anyhow!("{file}: {error}"))?;
-        let mut budgets: PerCpuArray<_, Budget> = map_mut(&mut self.ebpf, name::ICMP_BUDGET)?;
-        let budget = Budget { updated_ns: u64::MAX, tokens: input.tokens };
-        budgets.set(0, PerCpuValues::try_from(vec![budget; cpus])?, 0)?;
-        let mut hops: PerCpuArray<_, Hop> = map_mut(&mut self.ebpf, name::HOPS)?;
-        for index in 0..REMEMBERED {
-            hops.set(index, PerCpuValues::try_from(vec![input.remembered; cpus])?, 0)?;
-        }
-        Ok(())
+    fn prepare(&self, input: &Input<'_>) -> Result<()> {
+        self.bytes(name::ICMP_BUDGET)?.set_all(&Budget { updated_ns: u64::MAX, tokens: input.tokens })?;
+        self.bytes(name::HOPS)?.set_all(&input.remembered)
+    }
+
+    /// A map without its types: read or written at once it takes a call, where each of its elements would take one.
+    fn bytes(&self, name: &str) -> Result<Bytes<'_>> {
+        Bytes::of(self.ebpf.map(name).with_context(|| format!("no map {name} in the object"))?)
     }
 
     /// Entries of the connection tables, as lines.
@@ -358,9 +355,9 @@ impl Loaded {
             }
         }
         for (owner, name) in [("Pod", name::POD_TRAFFIC), ("Peer", name::PEER_TRAFFIC)] {
-            let traffic: PerCpuArray<_, Traffic> = map(&self.ebpf, name)?;
-            for slot in 0..SLOTS {
-                for cpu in traffic.get(&slot, 0)?.iter() {
+            let traffic: Vec<Vec<Traffic>> = self.bytes(name)?.values()?;
+            for (slot, cpus) in traffic.iter().enumerate() {
+                for cpu in cpus {
                     for (direction, amount) in
                         [("Rx", (cpu.rx_packets, cpu.rx_bytes)), ("Tx", (cpu.tx_packets, cpu.tx_bytes))]
                     {
