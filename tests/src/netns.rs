@@ -76,6 +76,7 @@ impl Netns {
     pub fn without_name(mut self) -> Result<Self> {
         command::run(&["ip", "netns", "del", &self.name])?;
         self.kept = true;
+        self.entry = Entry::none();
         Ok(self)
     }
 
