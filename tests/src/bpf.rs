@@ -1,4 +1,4 @@
-//! The `bpf` system call, for programs that no compiler made.
+//! The `bpf` system call, for what aya has no way to: programs that no compiler made, what the verifier says, maps without their types.
 
 use std::{
     io,

@@ -144,21 +144,19 @@ pub struct Loaded {
 static IDLE: Mutex<Vec<Loaded>> = Mutex::new(Vec::new());
 
 impl Loaded {
-    /// The programs for that node, with its tables in their maps and nothing else.
+    /// The programs for that node, with its tables in their maps and nothing else. A program goes to the kernel when it is first run.
     pub fn new(object: PathBuf, tables: &Tables) -> Result<Self> {
-        let Some(mut loaded) = idle(&object, tables.node) else { return Self::anew(object, tables) };
-        loaded.start_over(tables)?;
-        Ok(loaded)
+        if let Some(mut loaded) = idle(&object, tables.node) {
+            loaded.start_over(tables)?;
+            return Ok(loaded);
+        }
+        let ebpf = load(&object, tables)?;
+        Ok(Self { ebpf, object, node: *tables.node, reusable: true })
     }
 
-    /// The same out of nothing. A program goes to the kernel when it is first run.
-    pub fn anew(object: PathBuf, tables: &Tables) -> Result<Self> {
-        let ebpf = small(&mut EbpfLoader::new(), tables.node)
-            .load_file(&object)
-            .with_context(|| format!("load {}", object.display()))?;
-        let mut loaded = Self { ebpf, object, node: *tables.node, reusable: true };
-        loaded.fill(tables)?;
-        Ok(loaded)
+    /// The same object once more.
+    pub fn anew(&self, tables: &Tables) -> Result<Ebpf> {
+        load(&self.object, tables)
     }
 
     /// Empties all maps, and fills in the tables.
@@ -166,7 +164,7 @@ impl Loaded {
         for (name, map) in self.ebpf.maps().filter(|(name, _)| !is_constant(name)) {
             Bytes::of(map).and_then(|map| map.clear()).with_context(|| format!("empty map {name}"))?;
         }
-        self.fill(tables)
+        fill(&mut self.ebpf, tables)
     }
 
     /// Leaves the programs to the next test.
@@ -185,16 +183,6 @@ impl Loaded {
     pub const fn ebpf_mut(&mut self) -> &mut Ebpf {
         self.reusable = false;
         &mut self.ebpf
-    }
-
-    /// The object.
-    pub fn into_ebpf(self) -> Ebpf {
-        self.ebpf
-    }
-
-    fn fill(&mut self, tables: &Tables) -> Result<()> {
-        fill(&mut self.ebpf, tables)?;
-        fill_services(&mut self.ebpf, &tables.services)
     }
 
     /// Runs a packet.
@@ -377,8 +365,17 @@ impl Loaded {
     }
 }
 
+/// Loads the object for that node, with its tables in the maps.
+fn load(object: &Path, tables: &Tables) -> Result<Ebpf> {
+    let mut ebpf = small(&mut EbpfLoader::new(), tables.node)
+        .load_file(object)
+        .with_context(|| format!("load {}", object.display()))?;
+    fill(&mut ebpf, tables)?;
+    Ok(ebpf)
+}
+
 /// Whether a map is constants of the programs (`.rodata`), which nobody can change.
-pub fn is_constant(map: &str) -> bool {
+fn is_constant(map: &str) -> bool {
     map.starts_with(".rodata")
 }
 
@@ -489,7 +486,7 @@ fn fill(ebpf: &mut Ebpf, tables: &Tables) -> Result<()> {
             }
         }?;
     }
-    Ok(())
+    fill_services(ebpf, &tables.services)
 }
 
 fn fill_services(ebpf: &mut Ebpf, tables: &ServiceTables) -> Result<()> {

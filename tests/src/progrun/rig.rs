@@ -211,9 +211,9 @@ impl Rig {
         self.loaded.start_over(&self.tables)
     }
 
-    /// A body's node with programs that no test has used.
+    /// The same object for the same node, loaded once more: what [`start_over`](Self::start_over) is measured by.
     pub fn anew(&self) -> Result<Ebpf> {
-        Ok(Loaded::anew(object("podlane.o")?, &self.tables)?.into_ebpf())
+        self.loaded.anew(&self.tables)
     }
 
     /// A frame that a pod sends.
