@@ -43,7 +43,7 @@ pub struct Arrival {
 /// Measures.
 pub fn run(rounds: usize) -> Result<Vec<Arrival>> {
     let _counting = foreign::count_runs()?;
-    progrun::on_node_timed("arrivals", services, |node| {
+    progrun::on_node_timed(services, |node| {
         let kinds = kinds(node)?;
         for (does, frame) in &kinds {
             // What it is for has to be known already: a connection is made by its first packet.
