@@ -189,6 +189,10 @@ impl Packet for Memory {
         self.claimable
     }
 
+    fn sum_tail(&self, offset: usize) -> u32 {
+        checksum::sum_tail(self, offset)
+    }
+
     fn quote(&mut self, keep: usize, room: usize) -> Result<(), Failed> {
         self.resize(Helper::ChangeTail)?;
         self.bytes.truncate(keep);

@@ -53,6 +53,10 @@ pub trait Packet {
     /// see to that, where it has to be left as it is.
     fn claim(&mut self) -> bool;
 
+    /// [`checksum::sum_tail`](crate::checksum::sum_tail). Of every place where it is called: it is long, and the verifier need not walk
+    /// through it at each.
+    fn sum_tail(&self, offset: usize) -> u32;
+
     /// Cuts the packet to `keep` bytes, then makes `room` bytes behind the Ethernet header.
     fn quote(&mut self, keep: usize, room: usize) -> Result<(), Failed>;
 }

@@ -1,4 +1,4 @@
-//! Translation as functions that the verifier takes on their own ("global" functions, `Documentation/bpf/verifier.rst`).
+//! Translation, and other long ways, as functions that the verifier takes on their own ("global" functions, `Documentation/bpf/verifier.rst`).
 //!
 //! It walks through them once, knowing nothing of their callers but the types of what they are given: a context, numbers, and
 //! memory. A function that is not exported it would walk through for every call in every state.
@@ -7,6 +7,7 @@ use core::ptr;
 
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use common::{
+    checksum,
     family::{Family, Ip, V4, V6},
     nat::{self, Side, Stage, Step},
     tables::{Connections, Dataplane},
@@ -14,6 +15,7 @@ use common::{
 
 use crate::{
     on_hook::{Kind, OnHook},
+    opaque::opaque,
     skb::{Skb, Tc},
     xdp::{Driver, Xdp},
 };
@@ -96,6 +98,23 @@ tc!(V4, translate4, masquerade4, inbound4, undo4);
 tc!(V6, translate6, masquerade6, inbound6, undo6);
 xdp!(V4, xdp_translate4, xdp_undo4);
 xdp!(V6, xdp_translate6, xdp_undo6);
+
+/// Exports [`checksum::sum_tail`] for one kind of program.
+macro_rules! sum_tail {
+    ($name:ident, $kind:ty, $raw:ty) => {
+        /// Sum of what follows the bytes before `offset`.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $name(raw: *mut $raw, offset: u32) -> u32 {
+            // The verifier has to see an end to it, for packet pointers.
+            let offset = opaque(offset as usize) & 0x3ff;
+            checksum::sum_tail(&OnHook::<$kind>::again(raw), offset)
+        }
+    };
+}
+
+sum_tail!(sum_tail, Tc, __sk_buff);
+sum_tail!(xdp_sum_tail, Driver, xdp_md);
 
 /// What a stage does with a packet, as a number.
 #[inline(always)]

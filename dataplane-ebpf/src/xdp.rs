@@ -23,6 +23,7 @@ use common::{
 use crate::{
     on_hook::{Context, Kind, OnHook},
     pointer::{check, field},
+    stage,
 };
 
 /// An XDP program.
@@ -194,6 +195,11 @@ impl Packet for Xdp {
         // All of it: GRO joins packets of the same metadata only.
         *handover = Handover::default();
         true
+    }
+
+    #[inline(always)]
+    fn sum_tail(&self, offset: usize) -> u32 {
+        stage::xdp_sum_tail(self.raw(), offset as u32)
     }
 
     #[inline(always)]
