@@ -348,7 +348,12 @@ impl Packet for Skb {
 
     #[inline(always)]
     fn sum_tail(&self, offset: usize) -> u32 {
-        stage::sum_tail(self.raw(), offset as u32)
+        stage::tc_sum_tail(self.raw(), offset as u32)
+    }
+
+    #[inline(always)]
+    fn walk_extensions(&self, payload: usize, protocol: u8) -> u64 {
+        stage::tc_walk_extensions(self.raw(), payload as u32, u32::from(protocol))
     }
 
     #[inline(always)]

@@ -8,7 +8,7 @@ use core::ptr;
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use common::{
     checksum,
-    family::{Family, Ip, V4, V6},
+    family::{Family, Ip, V4, V6, walk_extensions},
     nat::{self, Side, Stage, Step},
     tables::{Connections, Dataplane},
 };
@@ -99,22 +99,33 @@ tc!(V6, translate6, masquerade6, inbound6, undo6);
 xdp!(V4, xdp_translate4, xdp_undo4);
 xdp!(V6, xdp_translate6, xdp_undo6);
 
-/// Exports [`checksum::sum_tail`] for one kind of program.
-macro_rules! sum_tail {
-    ($name:ident, $kind:ty, $raw:ty) => {
-        /// Sum of what follows the bytes before `offset`.
+/// Exports what reads of a packet from some place on, for one kind of program.
+macro_rules! readers {
+    ($sum_tail:ident, $walk_extensions:ident, $kind:ty, $raw:ty) => {
+        /// [`checksum::sum_tail`].
         #[unsafe(no_mangle)]
         #[inline(never)]
-        pub extern "C" fn $name(raw: *mut $raw, offset: u32) -> u32 {
-            // The verifier has to see an end to it, for packet pointers.
-            let offset = opaque(offset as usize) & 0x3ff;
-            checksum::sum_tail(&OnHook::<$kind>::again(raw), offset)
+        pub extern "C" fn $sum_tail(raw: *mut $raw, offset: u32) -> u32 {
+            checksum::sum_tail(&OnHook::<$kind>::again(raw), place(offset))
+        }
+
+        /// [`walk_extensions`].
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $walk_extensions(raw: *mut $raw, payload: u32, protocol: u32) -> u64 {
+            walk_extensions(&OnHook::<$kind>::again(raw), place(payload), protocol as u8)
         }
     };
 }
 
-sum_tail!(sum_tail, Tc, __sk_buff);
-sum_tail!(xdp_sum_tail, Driver, xdp_md);
+readers!(tc_sum_tail, tc_walk_extensions, Tc, __sk_buff);
+readers!(xdp_sum_tail, xdp_walk_extensions, Driver, xdp_md);
+
+/// A place in a packet's headers: packet pointers are for the verifier to bound.
+#[inline(always)]
+fn place(offset: u32) -> usize {
+    opaque(offset as usize) & 0x3ff
+}
 
 /// What a stage does with a packet, as a number.
 #[inline(always)]

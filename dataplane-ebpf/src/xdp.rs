@@ -203,6 +203,11 @@ impl Packet for Xdp {
     }
 
     #[inline(always)]
+    fn walk_extensions(&self, payload: usize, protocol: u8) -> u64 {
+        stage::xdp_walk_extensions(self.raw(), payload as u32, u32::from(protocol))
+    }
+
+    #[inline(always)]
     fn quote(&mut self, keep: usize, room: usize) -> Result<(), Failed> {
         let len = self.len();
         if keep < len {
