@@ -1,5 +1,7 @@
 //! A node whose programs are run one packet at a time.
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result, ensure};
 use aya::{Ebpf, programs::ProgramInfo};
 use common::{
@@ -137,26 +139,28 @@ fn on(
         body(rig)?;
         Ok(rig.arrived)
     };
-    let arrived = once(file, features, Arrivals::Tc, &services, run)?;
+    let file = object(file)?;
+    let arrived = once(&file, features, Arrivals::Tc, &services, run)?;
     if arrived {
         // NP-11: whatever comes by the uplink is decided at XDP as at TC.
-        once(file, features | feature::XDP, Arrivals::Xdp, &services, run).context("at XDP")?;
+        once(&file, features | feature::XDP, Arrivals::Xdp, &services, run).context("at XDP")?;
     }
     Ok(())
 }
 
-/// A node with services, both of whose hooks on the uplink are for the body to choose.
+/// A node with services, both of whose hooks on the uplink are for the body to choose, that runs the programs of that object file.
 pub fn on_node_timed<T: Send>(
+    file: &Path,
     services: impl Fn([Pod; 2]) -> Vec<Exposure> + Sync,
     body: impl FnOnce(&mut Rig) -> Result<T> + Send,
 ) -> Result<T> {
     let features = feature::DIRECT | feature::SERVICES | feature::MASQUERADE | feature::XDP;
-    once("podlane.o", features, Arrivals::Tc, &services, body)
+    once(file, features, Arrivals::Tc, &services, body)
 }
 
 /// Runs a body on a node of its own.
 fn once<T: Send>(
-    file: &str,
+    file: &Path,
     features: u32,
     arrivals: Arrivals,
     services: &(impl Fn([Pod; 2]) -> Vec<Exposure> + Sync),
@@ -166,7 +170,7 @@ fn once<T: Send>(
     // A program run looks up devices in the namespace of the thread that asks for it.
     netns.enter(|| {
         let tables = Tables::new(devices, features, &services(devices.pods))?;
-        let loaded = Loaded::new(object(file)?, &tables)?;
+        let loaded = Loaded::new(file.to_owned(), &tables)?;
         let kept = Kept::default();
         let mut rig = Rig { loaded, devices, tables, hops, kept, arrivals, arrived: false };
         let result = body(&mut rig)?;
