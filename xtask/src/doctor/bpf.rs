@@ -6,17 +6,24 @@ use aya::{
     sys::{BpfHelper, is_helper_supported, is_map_supported, is_program_supported},
 };
 
+use self::Without::{Else, Nothing};
 use super::{Finding, State};
 
 const AREA: &str = "bpf";
 
 /// Helpers of the TC programs, and what they are for.
-const HELPERS: [(BpfHelper, &str, &str); 11] = [
+const HELPERS: [(BpfHelper, &str, &str); 13] = [
     (BpfHelper::BPF_FUNC_redirect_peer, "bpf_redirect_peer", "deliver to a pod without its node's stack"),
     (BpfHelper::BPF_FUNC_redirect_neigh, "bpf_redirect_neigh", "send to the underlay's next hop"),
     (BpfHelper::BPF_FUNC_redirect, "bpf_redirect", "send out of a device"),
     (BpfHelper::BPF_FUNC_fib_lookup, "bpf_fib_lookup", "ask the kernel's routes and path MTU"),
     (BpfHelper::BPF_FUNC_skb_adjust_room, "bpf_skb_adjust_room", "VXLAN with GSO kept"),
+    (
+        BpfHelper::BPF_FUNC_skb_change_proto,
+        "bpf_skb_change_proto",
+        "tunnels of the other family before Linux 6.3",
+    ),
+    (BpfHelper::BPF_FUNC_loop, "bpf_loop", "source ports, tried one after the other"),
     (BpfHelper::BPF_FUNC_skb_change_tail, "bpf_skb_change_tail", "ICMP errors"),
     (BpfHelper::BPF_FUNC_skb_change_type, "bpf_skb_change_type", "hand a decapsulated packet to the stack"),
     (BpfHelper::BPF_FUNC_skb_pull_data, "bpf_skb_pull_data", "read headers that are not linear"),
@@ -34,20 +41,34 @@ const MAPS: [(MapType, &str, &str); 6] = [
     (MapType::RingBuf, "ring buffer map", "the trace build's log"),
 ];
 
+/// What the loader does without something.
+#[derive(Clone, Copy)]
+enum Without {
+    /// It does not run.
+    Nothing,
+    /// Something else.
+    Else(&'static str),
+}
+
 pub(super) fn findings() -> Vec<Finding> {
-    let program = |kind, name: &'static str, needed, purpose: &'static str| {
-        finding(name, is_program_supported(kind), needed, purpose)
+    let program = |kind, name: &'static str, without, purpose: &'static str| {
+        finding(name, is_program_supported(kind), without, purpose)
     };
     let mut findings = vec![
-        program(ProgramType::SchedClassifier, "TC programs", true, "every hook of the dataplane"),
-        finding("TCX", has_tcx(), true, "attach beside other people's programs"),
-        program(ProgramType::Xdp, "XDP programs", false, "decap before GRO on real NICs"),
+        program(ProgramType::SchedClassifier, "TC programs", Nothing, "every hook of the dataplane"),
+        finding("TCX", has_tcx(), Else("programs are filters of the clsact qdisc"), "attach by links"),
+        program(
+            ProgramType::Xdp,
+            "XDP programs",
+            Else("done at TC instead"),
+            "decap before GRO on real NICs",
+        ),
     ];
     findings.extend(HELPERS.into_iter().map(|(helper, name, purpose)| {
-        finding(name, is_helper_supported(ProgramType::SchedClassifier, helper), true, purpose)
+        finding(name, is_helper_supported(ProgramType::SchedClassifier, helper), Nothing, purpose)
     }));
     findings.extend(
-        MAPS.into_iter().map(|(kind, name, purpose)| finding(name, is_map_supported(kind), true, purpose)),
+        MAPS.into_iter().map(|(kind, name, purpose)| finding(name, is_map_supported(kind), Nothing, purpose)),
     );
     findings
 }
@@ -67,15 +88,17 @@ fn has_tcx() -> Result<bool, String> {
 fn finding<E: Into<Failure>>(
     name: &'static str,
     supported: Result<bool, E>,
-    needed: bool,
+    without: Without,
     purpose: &'static str,
 ) -> Finding {
     match supported {
         Ok(true) => Finding::new(AREA, name, State::Present).detail(purpose),
-        Ok(false) if needed => Finding::new(AREA, name, State::Missing)
-            .detail(purpose)
-            .cost("the loader cannot run on this kernel"),
-        Ok(false) => Finding::new(AREA, name, State::Absent).detail(purpose).cost("done at TC instead"),
+        Ok(false) => match without {
+            Nothing => Finding::new(AREA, name, State::Missing)
+                .detail(purpose)
+                .cost("the loader cannot run on this kernel"),
+            Else(instead) => Finding::new(AREA, name, State::Absent).detail(purpose).cost(instead),
+        },
         Err(error) => {
             let Failure(text) = error.into();
             let cost =
@@ -123,10 +146,10 @@ mod tests {
 
     #[test]
     fn what_the_loader_needs_is_missing_and_the_rest_is_absent() {
-        let state = |supported: Result<bool, String>, needed| finding("x", supported, needed, "y").state;
-        assert_eq!(state(Ok(true), true), State::Present);
-        assert_eq!(state(Ok(false), true), State::Missing);
-        assert_eq!(state(Ok(false), false), State::Absent);
-        assert_eq!(state(Err("bpf_prog_load: Operation not permitted".into()), true), State::Unknown);
+        let state = |supported: Result<bool, String>, without| finding("x", supported, without, "y").state;
+        assert_eq!(state(Ok(true), Nothing), State::Present);
+        assert_eq!(state(Ok(false), Nothing), State::Missing);
+        assert_eq!(state(Ok(false), Else("z")), State::Absent);
+        assert_eq!(state(Err("bpf_prog_load: Operation not permitted".into()), Nothing), State::Unknown);
     }
 }

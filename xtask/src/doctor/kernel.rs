@@ -8,8 +8,8 @@ use super::{Finding, State};
 
 const AREA: &str = "kernel";
 
-/// The first kernel with TCX, which the loader attaches through.
-const MINIMUM: (u8, u8) = (6, 6);
+/// The oldest kernel that the loader runs on.
+const MINIMUM: (u8, u8) = (6, 1);
 
 pub(super) fn findings() -> Vec<Finding> {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
@@ -22,15 +22,15 @@ fn version() -> Finding {
     let recent = KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(major, minor, 0));
     Finding::new(AREA, "version", if recent { State::Present } else { State::Missing })
         .detail(release.trim_end())
-        .cost(format!("the loader refuses to run: {major}.{minor} is the first kernel with TCX"))
+        .cost(format!("the loader refuses to run: {major}.{minor} is the oldest kernel that it is tested on"))
 }
 
 fn btf() -> Finding {
     let path = "/sys/kernel/btf/vmlinux";
     let present = Path::new(path).is_file();
-    Finding::new(AREA, "BTF", if present { State::Present } else { State::Missing })
+    Finding::new(AREA, "BTF", if present { State::Present } else { State::Absent })
         .detail(path)
-        .cost("maps cannot be created with their types: a kernel with CONFIG_DEBUG_INFO_BTF is needed")
+        .cost("nothing: the programs use none of the kernel's own types")
 }
 
 fn jit() -> Finding {
