@@ -36,6 +36,7 @@ use crate::{skb::Skb, sock::Sock, xdp::Xdp};
 
 /// TC ingress of a pod's host-side veth.
 #[classifier]
+#[inline(always)]
 fn from_pod(context: TcContext) -> i32 {
     let Some(mut skb) = Skb::of(context.skb, Hook::FromPod) else { return TC_ACT_SHOT };
     hooks::from_pod(&mut skb)
@@ -43,6 +44,7 @@ fn from_pod(context: TcContext) -> i32 {
 
 /// TC egress of a pod's host-side veth.
 #[classifier]
+#[inline(always)]
 fn to_pod(context: TcContext) -> i32 {
     let Some(mut skb) = Skb::of(context.skb, Hook::ToPod) else { return TC_ACT_SHOT };
     hooks::to_pod(&mut skb)
@@ -58,6 +60,7 @@ fn from_uplink(context: TcContext) -> i32 {
 
 /// TC egress of the gateway device.
 #[classifier]
+#[inline(always)]
 fn from_host(context: TcContext) -> i32 {
     let Some(mut skb) = Skb::of(context.skb, Hook::FromHost) else { return TC_ACT_SHOT };
     hooks::from_host(&mut skb)

@@ -203,7 +203,7 @@ impl Skb {
 
     /// As `adjust_room`, of a packet that becomes one of the other family, by a kernel older than 6.3: `bpf_skb_change_proto` sets
     /// `skb->protocol`, and has the packet grow or shrink by what one family's header is longer than the other's.
-    #[inline(never)]
+    #[inline(always)]
     fn resize(&mut self, difference: i32, v6: bool) -> i64 {
         /// Length of an IPv6 header less that of an IPv4 header.
         const LONGER: i32 = 20;

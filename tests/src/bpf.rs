@@ -86,6 +86,8 @@ struct TypesAttributes {
     size: u32,
     log_size: u32,
     log_level: u32,
+    /// Zero: older kernels want it to be.
+    reserved: u32,
 }
 
 /// What the kernel is to know of a program's functions.
@@ -205,14 +207,28 @@ pub fn verify(
 
 /// Loads BTF.
 pub fn load_types(types: &[u8]) -> Result<OwnedFd> {
-    let mut attributes = TypesAttributes {
-        types: address(types)?,
-        log_buffer: 0,
-        size: u32::try_from(types.len()).context("many types")?,
-        log_size: 0,
-        log_level: 0,
+    let load = |log: &mut [u8], log_level| {
+        let mut attributes = TypesAttributes {
+            types: address(types)?,
+            log_buffer: if log.is_empty() { 0 } else { address(log)? },
+            size: u32::try_from(types.len()).context("many types")?,
+            log_size: u32::try_from(log.len()).context("a long log")?,
+            log_level,
+            reserved: 0,
+        };
+        open(BPF_BTF_LOAD, &mut attributes)
     };
-    open(BPF_BTF_LOAD, &mut attributes).context("load types")
+    let refused = match load(&mut [], 0) {
+        Ok(types) => return Ok(types),
+        Err(error) => error,
+    };
+    let mut log = vec![0; 1 << 24];
+    // Refused once more, to hear why.
+    let _ = load(&mut log, 1);
+    let end = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
+    let said = String::from_utf8_lossy(&log[..end]).into_owned();
+    let last: Vec<&str> = said.lines().rev().take(5).collect();
+    Err(refused.context(format!("load types: {last:?}")))
 }
 
 fn program(

@@ -117,17 +117,19 @@ where
     // The node's own sockets have the ports below.
     let keep = fixed || !masqueraded || (own >= node.ports_first && own <= node.ports_last);
     let random = packet.random();
-    let mut claimed = TAKEN;
-    packet.repeat(TRIES, |packet, attempt| {
+    let mut outcome = TAKEN;
+    let claimed = &mut outcome;
+    // Moved: of what is borrowed, the stack has a pointer besides.
+    packet.repeat(TRIES, move |packet, attempt| {
         if attempt > 0 || !keep {
             let port = port(packet.node(), random, attempt);
             staged.connection.becomes.src_port = port;
             staged.answer.dst_port = port;
         }
-        claimed = claim::<F, D>(packet, staged, masqueraded);
-        claimed != TAKEN || fixed
+        *claimed = claim::<F, D>(packet, staged, masqueraded);
+        *claimed != TAKEN || fixed
     });
-    match claimed {
+    match outcome {
         CLAIMED => Step::Begun,
         FULL => Step::ConntrackFull,
         _ => Step::PortsExhausted,
