@@ -13,6 +13,7 @@ mod test;
 mod testbed;
 mod toolchain;
 mod tools;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -35,6 +36,7 @@ enum Verb {
     /// `--keep` leaves the cluster up and prints commands to look around with.
     Demo(testbed::Options),
     Test(test::Options),
+    VmTest(vm::Options),
     /// Measure the dataplane against the kernel's own and against kube-proxy's rules, in one run.
     Bench(testbed::Options),
     Lint(lint::Options),
@@ -42,6 +44,10 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
+    // The first process of a virtual machine of `vm-test` is this program too.
+    if vm::guest::is_guest() {
+        vm::guest::run();
+    }
     let Cli { verb } = Cli::parse();
     match run(&verb) {
         Ok(code) => code,
@@ -57,6 +63,7 @@ fn run(verb: &Verb) -> Result<ExitCode> {
         Verb::BuildEbpf(options) => build_ebpf::run(*options).map(|()| ExitCode::SUCCESS),
         Verb::Demo(options) => testbed::run("demo", testbed::Profile::Dev, options),
         Verb::Test(options) => test::run(options),
+        Verb::VmTest(options) => vm::run(options),
         Verb::Bench(options) => {
             tools::install_missing_for_benches();
             testbed::run("bench", testbed::Profile::Release, options)
