@@ -228,11 +228,7 @@ fn clean(testbed: Option<&Path>) {
 }
 
 /// Prints the account. Its last line is alone on its line and always of the same form, for programs to read.
-fn report(
-    suites: &[Suite],
-    results: &Results,
-    interrupted: Option<Signal>,
-) -> ExitCode {
+fn report(suites: &[Suite], results: &Results, interrupted: Option<Signal>) -> ExitCode {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(["suite", "passed", "failed", "skipped", "seconds"]);
     let mut total = Counts::default();

@@ -83,7 +83,10 @@ mod tests {
             ("[  243.1] INFO: task loader:77 blocked for more than 120 seconds.", "hung task"),
             ("[    9.9] BUG: kernel NULL pointer dereference, address: 0000000000000008", "bug"),
             ("[    9.9] Oops: 0000 [#1] PREEMPT SMP NOPTI", "oops"),
-            ("[   88.0] unregister_netdevice: waiting for veth0 to become free. Usage count = 2", "leaked device"),
+            (
+                "[   88.0] unregister_netdevice: waiting for veth0 to become free. Usage count = 2",
+                "leaked device",
+            ),
         ] {
             assert_eq!(meaning(line), Some(expected), "{line}");
         }

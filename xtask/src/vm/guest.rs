@@ -90,7 +90,9 @@ fn supervise() {
     };
     loop {
         match wait() {
-            Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..)) if pid.as_raw() == worker => return,
+            Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..)) if pid.as_raw() == worker => {
+                return;
+            }
             Ok(_) | Err(Errno::EINTR) => {}
             Err(_) => return,
         }

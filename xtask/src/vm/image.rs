@@ -26,9 +26,15 @@ pub(crate) struct Image {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Entry {
     Directory,
-    Device { major: u32, minor: u32 },
+    Device {
+        major: u32,
+        minor: u32,
+    },
     /// A file of the host.
-    Host { source: PathBuf, permissions: u32 },
+    Host {
+        source: PathBuf,
+        permissions: u32,
+    },
     Bytes(Vec<u8>),
 }
 

@@ -86,7 +86,9 @@ fn from_file(image: &Path, modules: Option<&Path>) -> Result<Kernel> {
     let modules = match (modules, name.strip_prefix("vmlinuz-")) {
         (Some(modules), _) => modules.to_owned(),
         (None, Some(release)) => Path::new("/lib/modules").join(release),
-        (None, None) => bail!("where are the modules of {}? Give them as `<image>:<directory>`", image.display()),
+        (None, None) => {
+            bail!("where are the modules of {}? Give them as `<image>:<directory>`", image.display())
+        }
     };
     ensure!(modules.is_dir(), "there are no modules in {}", modules.display());
     let release = modules.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -206,7 +208,8 @@ fn check_config(config: &Path) -> Result<()> {
 }
 
 fn lacks(config: &str) -> Vec<&'static str> {
-    let needed = ["CONFIG_BPF_SYSCALL", "CONFIG_DEBUG_INFO_BTF", "CONFIG_DEVTMPFS", "CONFIG_SERIAL_8250_CONSOLE"];
+    let needed =
+        ["CONFIG_BPF_SYSCALL", "CONFIG_DEBUG_INFO_BTF", "CONFIG_DEVTMPFS", "CONFIG_SERIAL_8250_CONSOLE"];
     let has = |option: &str| config.lines().any(|line| line == format!("{option}=y"));
     needed.into_iter().filter(|option| !has(option)).collect()
 }
@@ -234,7 +237,11 @@ linux-image-amd64";
         assert_eq!(newest(NAMES, "6.1").as_deref(), Some("linux-image-6.1.0-56-cloud-amd64"));
         assert_eq!(newest(NAMES, "6.12").as_deref(), Some("linux-image-6.12.117+deb12-cloud-amd64"));
         assert_eq!(newest(NAMES, "6.1.0-47").as_deref(), None, "a version has dots only");
-        assert_eq!(newest(NAMES, "6.5").as_deref(), Some("linux-image-6.5.0-0.deb12.4-amd64"), "no cloud kernel");
+        assert_eq!(
+            newest(NAMES, "6.5").as_deref(),
+            Some("linux-image-6.5.0-0.deb12.4-amd64"),
+            "no cloud kernel"
+        );
         assert_eq!(newest(NAMES, "6.6"), None);
         assert_eq!(newest("", "6.1"), None);
     }

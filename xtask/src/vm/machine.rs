@@ -22,7 +22,7 @@ use crate::{
 /// The program.
 pub(crate) const QEMU: &str = "qemu-system-x86_64";
 /// How long a kernel that KVM runs may take to print its first line.
-const PROBE: Duration = Duration::from_secs(10);
+const PROBE: Duration = Duration::from_secs(5);
 /// How long a guest may take to say that it is up.
 const BOOT: Duration = Duration::from_mins(3);
 /// How long a guest that has finished, or has panicked, may take to switch itself off.
@@ -54,8 +54,12 @@ impl Acceleration {
         qemu.args(["-display", "none", "-no-reboot", "-serial", "stdio", "-kernel"]).arg(image);
         // There is nothing to boot into: it panics, and goes.
         qemu.args(["-append", "earlyprintk=ttyS0 console=ttyS0 panic=-1"]);
-        child::followed(&mut qemu, &mut probe)?;
-        let why = if probe.said.is_empty() { "a kernel does not start".to_owned() } else { probe.said };
+        let end = child::followed(&mut qemu, &mut probe)?;
+        let why = match end {
+            End::Hung => format!("a kernel says nothing within {PROBE:?}"),
+            _ if probe.said.is_empty() => "a kernel does not start".to_owned(),
+            _ => probe.said,
+        };
         Ok(if probe.started { Self::Kvm } else { Self::Emulation(format!("KVM does not work: {why}")) })
     }
 
@@ -127,7 +131,8 @@ impl Machine {
 
     fn command_line(&self) -> String {
         // Warnings and worse are printed; what is broken ends at once; devices keep the names that tests expect.
-        let mut line = "console=ttyS0 loglevel=5 panic=-1 oops=panic net.ifnames=0 mitigations=off".to_owned();
+        let mut line =
+            "console=ttyS0 loglevel=5 panic=-1 oops=panic net.ifnames=0 mitigations=off".to_owned();
         if matches!(self.acceleration, Acceleration::Emulation(_)) {
             // What takes twenty times longer is no lockup yet, and a busy host stops the guest's clock.
             line += " watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=120 workqueue.watchdog_thresh=120 tsc=nowatchdog";
@@ -422,10 +427,7 @@ mod tests {
 
     #[test]
     fn an_error_of_the_guest_and_a_test_that_hangs_are_failures() {
-        let account = follow(
-            &[(Out, "@@booted 7.0"), (Out, "@@error this kernel has no BTF")],
-            exited(),
-        );
+        let account = follow(&[(Out, "@@booted 7.0"), (Out, "@@error this kernel has no BTF")], exited());
         assert_eq!(account.wrong, ["this kernel has no BTF", "2 of 2 test binaries were not run"]);
         let rest = [(Out, "test two ... "), (Out, "@@end 1 hung"), (Out, "@@done")];
         let account = follow(&[&PASSED[..], &rest].concat(), exited());

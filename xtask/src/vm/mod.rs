@@ -30,7 +30,7 @@ use nix::sys::signal::Signal;
 use self::{
     image::Image,
     kernel::{Kernel, Wanted},
-    machine::{Account, Acceleration, Machine},
+    machine::{Acceleration, Account, Machine},
     plan::{Plan, Run},
     report::Column,
 };
@@ -153,7 +153,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     tools::install_missing();
     let kernels = prepare(&wanted)?;
     build_ebpf::build(&[Variant::Normal, Variant::Trace], true)?;
-    let built = test::build(&selection.suites)?;
+    // All of them, whatever is run: another set of packages would be another build.
+    let built = test::build(&[Suite::Program, Suite::E2e])?;
     signals::catch()?;
     if options.shell {
         return shell(&kernels, &built, &selection, size);

@@ -123,7 +123,8 @@ mod tests {
     fn the_table_is_suite_by_kernel() {
         let columns = [column("6.1", &[], &[]), column("6.12", &["one"], &["panic: x"])];
         let printed = table(&[Suite::Program, Suite::E2e], &columns).to_string();
-        for text in ["6.1.0-cloud", "6.12.0-cloud", "emulated", "90.0 s", "not run", "8.0 s", "clean", "1 FAILED"]
+        for text in
+            ["6.1.0-cloud", "6.12.0-cloud", "emulated", "90.0 s", "not run", "8.0 s", "clean", "1 FAILED"]
         {
             assert!(printed.contains(text), "{text}:\n{printed}");
         }

@@ -3,9 +3,21 @@
 
 /// (Test binary, test, what it is here for).
 const TESTS: [(&str, &str, &str); 5] = [
-    ("tests::same_node", "pods_of_a_node_talk", "attachment to veths, redirects into a peer, ARP and NDP answers"),
-    ("tests::overlay", "pods_of_two_nodes_talk", "VXLAN headers put on and taken off, with GSO and fragments"),
-    ("tests::services", "everybody_inside_calls_local_and_remote_backends", "translation, connections, host sockets"),
+    (
+        "tests::same_node",
+        "pods_of_a_node_talk",
+        "attachment to veths, redirects into a peer, ARP and NDP answers",
+    ),
+    (
+        "tests::overlay",
+        "pods_of_two_nodes_talk",
+        "VXLAN headers put on and taken off, with GSO and fragments",
+    ),
+    (
+        "tests::services",
+        "everybody_inside_calls_local_and_remote_backends",
+        "translation, connections, host sockets",
+    ),
     ("tests::masquerade", "pods_leave_under_their_nodes_address", "ports, echo, both families"),
     ("tests::recovery", "a_killed_loader_loses_nothing", "pins and links that are taken over"),
 ];
