@@ -86,7 +86,7 @@ pub(crate) fn streamed(command: &mut Command, patience: Duration, line: impl FnM
     }
 
     let mut child = spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()))?;
-    follow(&mut child, &mut Lines(line, patience), |child, signal| end(child, signal))
+    follow(&mut child, &mut Lines(line, patience), end)
 }
 
 /// Runs the command, out of reach of the terminal's signals, and lets both of its outputs be followed. It ends with this

@@ -63,6 +63,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if loads_programs {
         tools::install_missing();
     }
+    let vms = suites.contains(&Suite::Vm).then(vm::prepare_suite);
     // The loader embeds the normal programs, so even host tests need them; the trace build is only ever loaded.
     let variants: &[Variant] =
         if loads_programs { &[Variant::Normal, Variant::Trace] } else { &[Variant::Normal] };
@@ -71,9 +72,11 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 
     signals::catch()?;
     let (mut results, mut interrupted) = on_host(&suites, &built, arguments)?;
-    if interrupted.is_none() && suites.contains(&Suite::Vm) {
+    if let Some(prepared) = vms
+        && interrupted.is_none()
+    {
         let started = Instant::now();
-        let (counts, signal) = vm::suite(&built, arguments)?;
+        let (counts, signal) = vm::suite(prepared, &built, arguments)?;
         results.insert(Suite::Vm, (counts, started.elapsed()));
         interrupted = signal;
     }

@@ -65,12 +65,8 @@ impl<W: Write> Archive<W> {
         let links = if kind == Kind::Directory { 2 } else { 1 };
         // Inode, mode, uid, gid, links, modified, size, the device it is on, the device it is, length of the name, no checksum.
         let numbers = [self.entries, mode, 0, 0, links, 0, size, 0, 0, major, minor, name_size, 0];
-        let mut header = MAGIC.to_owned();
-        for number in numbers {
-            header.push_str(&format!("{number:08X}"));
-        }
-        header.push_str(name);
-        header.push('\0');
+        let numbers = numbers.map(|number| format!("{number:08X}")).concat();
+        let header = format!("{MAGIC}{numbers}{name}\0");
         self.out.write_all(header.as_bytes())?;
         self.pad(header.len())?;
         self.out.write_all(content)?;

@@ -41,13 +41,21 @@ enum Entry {
 impl Image {
     /// With what every guest has: its first process, and what the kernel wants before that has mounted anything.
     pub(crate) fn new() -> Result<Self> {
+        let own = std::env::current_exe().context("find this program's own file")?;
+        let mut image = Self::starting(&own)?;
+        let small = stripped(&own)?;
+        image.file_at(Path::new(guest::INIT), &small)?;
+        Ok(image)
+    }
+
+    /// The same with another program than this one as its first process.
+    pub(crate) fn starting(program: &Path) -> Result<Self> {
         let mut image = Self::default();
         for directory in ["/proc", "/sys", "/dev", "/tmp", "/run", "/root", "/etc", "/var/run", "/var/tmp"] {
             image.directory(Path::new(directory));
         }
         image.entries.insert("/dev/console".into(), Entry::Device { major: 5, minor: 1 });
-        let own = std::env::current_exe().context("find this program's own file")?;
-        image.program_at(Path::new(guest::INIT), &own)?;
+        image.program_at(Path::new(guest::INIT), program)?;
         Ok(image)
     }
 

@@ -102,6 +102,14 @@ fn cache() -> PathBuf {
     project::target().join("vm/kernels")
 }
 
+/// Some kernel that was fetched before.
+#[cfg(test)]
+pub(crate) fn cached() -> Option<Kernel> {
+    let name = fs::read_dir(cache()).ok()?.flatten().map(|entry| entry.file_name()).max()?;
+    let name = name.to_str()?;
+    from_package(name, name).ok()
+}
+
 /// The newest package of that version: of those that can be installed, else of those in the cache.
 fn package(version: &str) -> Result<String> {
     if let Some(name) = newest(&names(version), version) {
@@ -138,7 +146,7 @@ fn newest(names: &str, version: &str) -> Option<String> {
             && !release.split(['.', '-', '+', '~']).any(|part| part == "rt" || part == "cloud");
         let number = |part: &str| part.parse::<u64>().ok();
         let numbers: Vec<u64> = release.split(['.', '-', '+', '~']).filter_map(number).collect();
-        is_version.then(|| (cloud, numbers, Reverse(name.len()), name))
+        is_version.then_some((cloud, numbers, Reverse(name.len()), name))
     });
     candidates.max().map(|(.., name)| name.to_owned())
 }

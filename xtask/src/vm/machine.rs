@@ -193,11 +193,22 @@ struct Log<'a> {
     begun: usize,
     /// The last lines of the console.
     console: VecDeque<String>,
+    /// Whether what runs was said to run.
     said_so: bool,
-    booted: bool,
-    panicked: bool,
+    stage: Stage,
+}
+
+/// How far a guest is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// It has not said anything.
+    Booting,
+    /// It is up.
+    Up,
+    /// Its kernel has panicked.
+    Panicked,
     /// It has said its last word.
-    over: bool,
+    Over,
 }
 
 impl<'a> Log<'a> {
@@ -212,9 +223,7 @@ impl<'a> Log<'a> {
             begun: 0,
             console: VecDeque::new(),
             said_so: false,
-            booted: false,
-            panicked: false,
-            over: false,
+            stage: Stage::Booting,
         }
     }
 
@@ -233,7 +242,9 @@ impl<'a> Log<'a> {
     fn console(&mut self, line: &str) {
         if let Some(finding) = console::judge(line) {
             println!("[{}] kernel: {line}", self.label);
-            self.panicked |= finding.meaning == "panic";
+            if finding.meaning == "panic" {
+                self.stage = Stage::Panicked;
+            }
             self.account.wrong.push(format!("{}: {}{}", finding.meaning, finding.line, self.meanwhile()));
         }
         if self.console.len() == LAST_WORDS {
@@ -246,7 +257,7 @@ impl<'a> Log<'a> {
         let label = self.label;
         match message {
             Message::Booted(release) => {
-                self.booted = true;
+                self.stage = Stage::Up;
                 println!("[{label}] {release} is up after {:.1} s", self.started.elapsed().as_secs_f64());
             }
             Message::Start(number) => {
@@ -266,9 +277,9 @@ impl<'a> Log<'a> {
             Message::Error(text) => {
                 println!("[{label}] error: {text}");
                 self.account.wrong.push(format!("{text}{}", self.meanwhile()));
-                self.over = true;
+                self.stage = Stage::Over;
             }
-            Message::Done => self.over = true,
+            Message::Done => self.stage = Stage::Over,
         }
     }
 
@@ -287,11 +298,13 @@ impl<'a> Log<'a> {
         let label = self.label;
         if let End::Interrupted(signal) = end {
             self.account.interrupted = Some(signal);
-        } else if !self.over {
+        } else if self.stage != Stage::Over {
             let why = match end {
-                End::Hung if self.booted => format!("the guest said nothing for {:?}", self.patience),
+                _ if self.stage == Stage::Panicked => "the guest's kernel panicked".to_owned(),
+                End::Hung if self.stage == Stage::Up => {
+                    format!("the guest said nothing for {:?}", self.patience)
+                }
                 End::Hung => format!("the guest was not up within {BOOT:?}"),
-                _ if self.panicked => "the guest's kernel panicked".to_owned(),
                 End::Exited(status) => format!("the guest ended early (qemu: {status})"),
                 End::Interrupted(_) | End::Lost => "the guest ended early".to_owned(),
             };
@@ -331,15 +344,11 @@ impl Follower for Log<'_> {
     }
 
     fn patience(&self) -> Duration {
-        match () {
-            () if self.over || self.panicked => AFTERMATH,
-            () if self.booted => self.patience,
-            () => BOOT,
+        match self.stage {
+            Stage::Booting => BOOT,
+            Stage::Up => self.patience,
+            Stage::Panicked | Stage::Over => AFTERMATH,
         }
-    }
-
-    fn is_over(&self) -> bool {
-        false
     }
 }
 

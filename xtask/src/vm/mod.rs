@@ -16,6 +16,8 @@ mod plan;
 mod protocol;
 mod report;
 mod smoke;
+#[cfg(test)]
+mod tests;
 
 use std::{
     env,
@@ -169,10 +171,22 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     Ok(report::report(&selection.suites, &columns, interrupted))
 }
 
-/// The part of `cargo xtask test` that is run in virtual machines. A machine that can't run any skips it, and says why.
-pub(crate) fn suite(built: &Built, arguments: &[String]) -> Result<(Counts, Option<Signal>)> {
+/// What the part of `cargo xtask test` is run on that is run in virtual machines.
+pub(crate) struct Prepared(Result<Vec<Kernel>>);
+
+/// Installs and fetches what that part needs, before anything else is run.
+pub(crate) fn prepare_suite() -> Prepared {
     let wanted = kernel::DEFAULT.map(|version| Wanted::Version(version.to_owned()));
-    let kernels = match prepare(&wanted) {
+    Prepared(prepare(&wanted))
+}
+
+/// Runs it. A machine that can't run any skips it, and says why.
+pub(crate) fn suite(
+    prepared: Prepared,
+    built: &Built,
+    arguments: &[String],
+) -> Result<(Counts, Option<Signal>)> {
+    let kernels = match prepared.0 {
         Ok(kernels) => kernels,
         Err(error) => {
             let skipped = vec![("other kernels in a VM".to_owned(), format!("{error:#}"))];
@@ -398,16 +412,4 @@ fn on_host(built: &Built, selection: &Selection) -> Result<Column> {
 /// What this machine's kernel has said; nothing where that may not be read.
 fn kernel_log() -> String {
     command::as_root("dmesg").and_then(|mut dmesg| command::output(&mut dmesg)).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_guest_without_room_for_its_files_is_refused() {
-        check_memory(200 << 20, 1024).unwrap();
-        let error = check_memory(300 << 20, 1024).unwrap_err().to_string();
-        assert!(error.ends_with("give it `--memory 1112`"), "{error}");
-    }
 }

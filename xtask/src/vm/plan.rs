@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn what_is_missing_is_named() {
         let error = Plan::read("{}").unwrap_err().to_string();
-        assert_eq!(error, "no list `modules` in the plan");
+        assert_eq!(error, "no list `environment` in the plan");
         assert_eq!(Plan::read("").unwrap_err().to_string(), "the plan is no JSON");
     }
 }
