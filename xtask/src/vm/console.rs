@@ -57,7 +57,7 @@ pub(crate) fn judge(line: &str) -> Option<Finding> {
 }
 
 /// The kernel's words in `[   12.345678] words`, or nothing where the line is not the kernel's.
-fn message(line: &str) -> Option<&str> {
+pub(crate) fn message(line: &str) -> Option<&str> {
     let (time, text) = line.trim_start().strip_prefix('[')?.split_once(']')?;
     let is_time = time.contains('.')
         && time.trim_start().chars().all(|character| character.is_ascii_digit() || character == '.');

@@ -90,6 +90,14 @@ impl Image {
         Ok(())
     }
 
+    /// Adds a directory of the host with the files in it, without directories.
+    pub(crate) fn files(&mut self, directory: &Path) -> Result<()> {
+        let entries = fs::read_dir(directory).with_context(|| format!("read {}", directory.display()))?;
+        self.directory(directory);
+        let paths = entries.flatten().map(|entry| entry.path());
+        paths.filter(|path| path.is_file()).try_for_each(|path| self.file(&path))
+    }
+
     /// Adds a directory of the host with everything in it.
     pub(crate) fn tree(&mut self, directory: &Path) -> Result<()> {
         let entries = fs::read_dir(directory).with_context(|| format!("read {}", directory.display()))?;

@@ -172,15 +172,25 @@ fn fetch(package: &str, directory: &Path) -> Result<()> {
         project::find_program("apt-get").is_some() && project::find_program("dpkg-deb").is_some(),
         "Debian's kernels come through apt, which this machine has not: give a kernel as a file"
     );
-    let partial = directory.with_extension("partial");
-    if partial.exists() {
-        fs::remove_dir_all(&partial).with_context(|| format!("remove {}", partial.display()))?;
+    // A version's dots are no extension.
+    let partial = cache().join(format!("{package}.partial"));
+    let fetched = fetch_into(package, &partial, directory);
+    if fetched.is_err() {
+        // What is left of it would only take room.
+        let _gone = fs::remove_dir_all(&partial);
     }
-    fs::create_dir_all(&partial).with_context(|| format!("create {}", partial.display()))?;
+    fetched
+}
+
+fn fetch_into(package: &str, partial: &Path, directory: &Path) -> Result<()> {
+    if partial.exists() {
+        fs::remove_dir_all(partial).with_context(|| format!("remove {}", partial.display()))?;
+    }
+    fs::create_dir_all(partial).with_context(|| format!("create {}", partial.display()))?;
     let download = || {
         // The user that downloads for apt may not write here.
         let mut apt = Command::new("apt-get");
-        apt.args(["download", "--quiet=2", "-oAPT::Sandbox::User=root"]).arg(package).current_dir(&partial);
+        apt.args(["download", "--quiet=2", "-oAPT::Sandbox::User=root"]).arg(package).current_dir(partial);
         announce_and_run(&mut apt)
     };
     if let Err(error) = download() {
@@ -189,11 +199,11 @@ fn fetch(package: &str, directory: &Path) -> Result<()> {
         packages::refresh()?;
         download().with_context(|| format!("kernel package {package}"))?;
     }
-    let archive = only(&partial, "linux-image-")?;
-    command::run(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(&partial))
+    let archive = only(partial, "linux-image-")?;
+    command::run(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(partial))
         .with_context(|| format!("unpack {}", archive.display()))?;
     fs::remove_file(&archive).with_context(|| format!("remove {}", archive.display()))?;
-    fs::rename(&partial, directory).with_context(|| format!("rename to {}", directory.display()))
+    fs::rename(partial, directory).with_context(|| format!("rename to {}", directory.display()))
 }
 
 /// The one entry whose name begins so.

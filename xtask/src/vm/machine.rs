@@ -247,6 +247,10 @@ impl<'a> Log<'a> {
             }
             self.account.wrong.push(format!("{}: {}{}", finding.meaning, finding.line, self.meanwhile()));
         }
+        // What tests say to their standard error, as on the host.
+        if self.current.is_some() && console::message(line).is_none() && !line.is_empty() {
+            println!("[{}] {line}", self.label);
+        }
         if self.console.len() == LAST_WORDS {
             self.console.pop_front();
         }

@@ -295,8 +295,8 @@ fn common(built: &Built, selection: &Selection) -> Result<Image> {
     let mut image = Image::new()?;
     for (binary, _) in binaries(built, selection) {
         image.built_program(&binary.executable)?;
-        // Where it runs.
-        image.file(&binary.directory.join("Cargo.toml"))?;
+        // Where it runs, with what lies there to be read.
+        image.files(&binary.directory)?;
     }
     for program in [&built.loader, &built.testbed].into_iter().flatten() {
         image.built_program(program)?;
