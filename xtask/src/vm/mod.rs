@@ -252,7 +252,7 @@ fn machine(kernel: &Kernel, Size { memory, cpus, .. }: Size) -> Result<Machine> 
         Acceleration::Kvm => println!("virtual machines are run by KVM"),
         Acceleration::Emulation(why) => println!("virtual machines are emulated in software: {why}"),
     }
-    Ok(Machine { acceleration, memory, cpus })
+    Ok(Machine { acceleration, memory, cpus, changes_code: machine::changes_code()? })
 }
 
 /// One kernel.

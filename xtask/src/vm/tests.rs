@@ -47,7 +47,7 @@ fn run(test: &str, scripts: &[&str], patience: Duration) -> Option<Account> {
     image.bytes(Path::new(plan::PATH), plan.write().into_bytes());
     image.write(&archive).unwrap();
     let acceleration = Acceleration::Emulation("it works everywhere".to_owned());
-    let machine = Machine { acceleration, memory: 768, cpus: 1 };
+    let machine = Machine { acceleration, memory: 768, cpus: 1, changes_code: false };
     let names: Vec<_> = (1..=scripts.len()).map(|number| (Suite::E2e, format!("script {number}"))).collect();
     Some(machine.run("test", &kernel.image, &archive, &names, patience).unwrap())
 }
@@ -94,7 +94,7 @@ fn what_is_no_kernel_is_refused_at_once() {
         return;
     }
     let acceleration = Acceleration::Emulation("it works everywhere".to_owned());
-    let machine = Machine { acceleration, memory: 256, cpus: 1 };
+    let machine = Machine { acceleration, memory: 256, cpus: 1, changes_code: false };
     let started = Instant::now();
     let runs = [(Suite::E2e, "script".to_owned())];
     let account =
