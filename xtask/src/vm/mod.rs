@@ -229,12 +229,12 @@ fn guests(
 ) -> Result<(Vec<Column>, Option<Signal>)> {
     let mut columns = Vec::new();
     let Some(first) = kernels.first() else { return Ok((columns, None)) };
-    let machine = machine(first, size)?;
+    let machine = make_machine(first, size)?;
     let common = common(built, selection)?;
     for kernel in kernels {
         let Kernel { label, release, .. } = kernel;
         println!("\n[{label}] {release}, {}", machine.acceleration.name());
-        let account = guest(kernel, &common, &machine, built, selection, size).unwrap_or_else(|error| {
+        let account = run_on(kernel, &common, &machine, built, selection, size).unwrap_or_else(|error| {
             println!("[{label}] error: {error:#}");
             Account { wrong: vec![format!("{error:#}")], ..Account::default() }
         });
@@ -248,7 +248,7 @@ fn guests(
     Ok((columns, None))
 }
 
-fn machine(kernel: &Kernel, Size { memory, cpus, .. }: Size) -> Result<Machine> {
+fn make_machine(kernel: &Kernel, Size { memory, cpus, .. }: Size) -> Result<Machine> {
     let acceleration = Acceleration::find(&kernel.image)?;
     match &acceleration {
         Acceleration::Kvm => println!("virtual machines are run by KVM"),
@@ -258,7 +258,7 @@ fn machine(kernel: &Kernel, Size { memory, cpus, .. }: Size) -> Result<Machine> 
 }
 
 /// One kernel.
-fn guest(
+fn run_on(
     kernel: &Kernel,
     common: &Image,
     machine: &Machine,
@@ -281,7 +281,7 @@ fn shell(kernels: &[Kernel], built: &Built, selection: &Selection, size: Size) -
     if project::find_program("busybox").is_none() {
         packages::install(&["busybox-static"]).context("the prompt is busybox's")?;
     }
-    let machine = machine(kernel, size)?;
+    let machine = make_machine(kernel, size)?;
     let mut image = common(built, selection)?;
     image.program(&project::find_program("busybox").context("no busybox for the prompt")?)?;
     let plan = Plan { shell: true, ..plan(built, &machine, Vec::new(), size)? };
