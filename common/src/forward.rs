@@ -8,9 +8,10 @@ use crate::{
     flow,
     hops::{self, Way},
     maps::{Endpoint, Route, route_kind},
+    node::Node,
     packet::{Failed, Packet},
     settle::{act, drop},
-    tables::{Account, Dataplane, Neighbour, Tables, Underlay},
+    tables::{Account, Dataplane, Tables, Underlay},
     verdict::{Action, Refusal, Trouble},
     vxlan,
     wire::{ETH_LEN, Eth, Mac, protocol, store16},
@@ -142,17 +143,7 @@ where
 {
     let route = departure.route;
     let overlay = route.kind == route_kind::OVERLAY;
-    let mut query = Underlay::<O> {
-        source: O::underlay(packet.node()),
-        destination: O::from_route(&route.underlay),
-        source_port: [0; 2],
-        destination_port: [0; 2],
-        tos: departure.tos,
-    };
-    if overlay {
-        query.source_port = flow::source_port(departure.flow);
-        query.destination_port = packet.node().port;
-    }
+    let query = underlay::<O>(packet.node(), departure);
     let way = match hops::find(packet, &query, route.peer, &route.underlay, departure.flow) {
         Ok(way) => way,
         Err(failure) => {
@@ -162,11 +153,30 @@ where
     };
     let len = packet.len();
     if overlay {
-        vxlan::encapsulate(packet, &query, &route.vtep_mac, departure.ether_type)?;
+        vxlan::encapsulate(
+            packet,
+            &underlay::<O>(packet.node(), departure),
+            &route.vtep_mac,
+            departure.ether_type,
+        )?;
     }
     packet.account(Account::PeerTx(route.peer), len);
     let routed = if overlay { Routed::Anew } else { Routed::Named };
     Ok(leave(packet, &way, routed, departure.reason))
+}
+
+/// What leads to the peer. Made where it is needed: kept over a call of the kernel it would be kept on the stack, of which
+/// there is little.
+#[inline(always)]
+fn underlay<O: Family>(node: &Node, departure: &Departure) -> Underlay<O> {
+    let route = departure.route;
+    let overlay = route.kind == route_kind::OVERLAY;
+    Underlay {
+        destination: O::from_route(&route.underlay),
+        source_port: if overlay { flow::source_port(departure.flow) } else { [0; 2] },
+        destination_port: if overlay { node.port } else { [0; 2] },
+        tos: departure.tos,
+    }
 }
 
 /// Whether the node's routing has a way to a packet's destination outside the cluster: if not, that is somewhere in the node
@@ -203,13 +213,8 @@ where
     F: Family,
     D: Dataplane + Tables<F>,
 {
-    let query = Underlay::<F> {
-        source: F::underlay(packet.node()),
-        destination: ip.dst,
-        source_port: [0; 2],
-        destination_port: [0; 2],
-        tos: ip.tos,
-    };
+    let query =
+        Underlay::<F> { destination: ip.dst, source_port: [0; 2], destination_port: [0; 2], tos: ip.tos };
     let mut destination = [0; 16];
     store16(F::wide(ip.dst), &mut destination);
     let place = flow::hash(F::fold(ip.dst), 0, [0; 4], 0);
@@ -235,17 +240,21 @@ enum Routed {
 fn leave<D: Dataplane>(packet: &mut D, way: &Way, routed: Routed, reason: Reason) -> D::Done {
     let ifindex = way.hop.ifindex;
     let anew = routed == Routed::Anew;
-    let action = match way.hop.neighbour {
+    let neighbour = &way.hop.neighbour;
+    let action = match neighbour.macs() {
         _ if anew && way.recheck => Action::Route { ifindex },
-        Neighbour::Known { dst, src } => {
+        Some((dst, src)) => {
             if let Some(eth) = packet.at_mut::<Eth>(0) {
                 dst.store(&mut eth.dst);
                 src.store(&mut eth.src);
             }
             Action::Device { ifindex }
         }
-        Neighbour::Unknown { .. } if anew => Action::Route { ifindex },
-        Neighbour::Unknown { address, v6 } => Action::Neighbour { ifindex, address, v6 },
+        None if anew => Action::Route { ifindex },
+        None => {
+            let (address, v6) = neighbour.address();
+            Action::Neighbour { ifindex, address, v6 }
+        }
     };
     act(packet, reason, action)
 }

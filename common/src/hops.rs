@@ -52,7 +52,7 @@ where
     if let Some(known) = packet.hop(index)
         && load16(&known.underlay) == load16(underlay)
     {
-        let neighbour = Neighbour::Known { dst: Mac::load(&known.dst), src: Mac::load(&known.src) };
+        let neighbour = Neighbour::known(Mac::load(&known.dst), Mac::load(&known.src));
         let hop = NextHop { ifindex: known.ifindex, neighbour };
         if now < known.until {
             return Ok(Way { hop, recheck: false });
@@ -60,7 +60,7 @@ where
         recheck = true;
     }
     let hop = Tables::<O>::next_hop(packet, query)?;
-    if let Neighbour::Known { dst, src } = hop.neighbour
+    if let Some((dst, src)) = hop.neighbour.macs()
         && let Some(known) = packet.hop(index)
     {
         remember(known, underlay, now, hop.ifindex, dst, src);

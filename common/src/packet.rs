@@ -61,7 +61,7 @@ pub trait Packet {
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Helper {
-    /// `bpf_skb_adjust_room`.
+    /// `bpf_skb_adjust_room`, or `bpf_skb_change_proto` in its stead.
     AdjustRoom = 1,
     /// `bpf_skb_change_tail`.
     ChangeTail = 2,

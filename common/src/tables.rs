@@ -36,16 +36,14 @@ pub trait Tables<F: Family> {
     /// Whether the pod behind that device may send from that address, besides its own.
     fn allowed(&self, ifindex: u32, source: &F::Addr) -> Option<Allowed>;
 
-    /// Where the node's own routing sends a packet between two underlay addresses.
+    /// Where the node's own routing sends a packet over the underlay.
     fn next_hop(&self, query: &Underlay<F>) -> Result<NextHop, Failed>;
 }
 
-/// What the node's routing is asked.
+/// What the node's routing is asked, for a packet from the node's own underlay address.
 #[derive(Clone, Copy)]
 pub struct Underlay<F: Family> {
-    /// The node's own underlay address.
-    pub source: F::Addr,
-    /// The peer's.
+    /// The other end.
     pub destination: F::Addr,
     /// UDP source port, network byte order: equal-cost paths are chosen by it. Zero where there is no UDP.
     pub source_port: [u8; 2],
@@ -65,22 +63,55 @@ pub struct NextHop {
 }
 
 /// The next node on the link.
+///
+/// No enum: of a variant's fields LLVM keeps those, too, that another one lacks, over all that follows, and the verifier
+/// refuses a program that stores what was never written. These words are always all there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Neighbour {
-    /// Its MAC is known, and so is the device's own.
-    Known {
-        /// MAC of the neighbour.
-        dst: Mac,
-        /// MAC of the device.
-        src: Mac,
-    },
-    /// The kernel has to ask for its MAC first.
-    Unknown {
-        /// Address of the neighbour, as it lies in a packet; IPv4 in the first word.
-        address: [u32; 4],
-        /// Whether that is an IPv6 address.
-        v6: bool,
-    },
+pub struct Neighbour {
+    state: State,
+    /// The MACs of the neighbour and of the device, or the neighbour's address.
+    words: [u32; 4],
+}
+
+/// What is known of a neighbour.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Known,
+    Unknown4,
+    Unknown6,
+}
+
+impl Neighbour {
+    /// One with that MAC, behind the device with the other.
+    #[inline(always)]
+    #[must_use]
+    pub const fn known(dst: Mac, src: Mac) -> Self {
+        let ([a, b], [c, d]) = (dst.words(), src.words());
+        Self { state: State::Known, words: [a, b, c, d] }
+    }
+
+    /// One whose MAC the kernel has to ask for first: its address as it lies in a packet, IPv4 in the first word.
+    #[inline(always)]
+    #[must_use]
+    pub const fn unknown(address: [u32; 4], v6: bool) -> Self {
+        Self { state: if v6 { State::Unknown6 } else { State::Unknown4 }, words: address }
+    }
+
+    /// Its MAC and the device's, if its is known.
+    #[inline(always)]
+    #[must_use]
+    pub fn macs(&self) -> Option<(Mac, Mac)> {
+        let [a, b, c, d] = self.words;
+        (self.state == State::Known).then(|| (Mac::of_words([a, b]), Mac::of_words([c, d])))
+    }
+
+    /// Its address, of a neighbour that is not known, and whether that is an IPv6 address.
+    #[inline(always)]
+    #[must_use]
+    pub fn address(&self) -> ([u32; 4], bool) {
+        (self.words, self.state == State::Unknown6)
+    }
 }
 
 /// Whose counters.

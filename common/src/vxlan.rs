@@ -96,7 +96,7 @@ where
     let Tunnel { outer: tunnel, inner } = packet.at_mut::<Tunnel<O::Header>>(0).ok_or(Reason::Malformed)?;
     tunnel.eth.ether_type = O::ETHER_TYPE;
     let fields = Fields {
-        src: way.source,
+        src: O::underlay(node),
         dst: way.destination,
         protocol: protocol::UDP,
         tos: way.tos,

@@ -55,6 +55,20 @@ impl Mac {
         Self { first: u32::from_ne_bytes([a, b, c, d]), last }
     }
 
+    /// As two words: the first four bytes as they lie in memory, then the last two.
+    #[inline(always)]
+    #[must_use]
+    pub const fn words(self) -> [u32; 2] {
+        [self.first, self.last as u32]
+    }
+
+    /// The address with those words.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_words([first, last]: [u32; 2]) -> Self {
+        Self { first, last: last as u16 }
+    }
+
     /// Stores it.
     #[inline(always)]
     pub fn store(self, to: &mut [u8; 6]) {

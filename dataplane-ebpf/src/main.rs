@@ -50,6 +50,7 @@ fn to_pod(context: TcContext) -> i32 {
 
 /// TC ingress of an uplink.
 #[classifier]
+#[inline(always)]
 fn from_uplink(context: TcContext) -> i32 {
     let Some(mut skb) = Skb::of(context.skb, Hook::FromUplink) else { return TC_ACT_SHOT };
     hooks::from_uplink(&mut skb)
@@ -64,6 +65,7 @@ fn from_host(context: TcContext) -> i32 {
 
 /// XDP of an uplink.
 #[xdp(frags)]
+#[inline(always)]
 fn uplink_xdp(context: XdpContext) -> u32 {
     let Some(mut xdp) = Xdp::of(context, Hook::UplinkXdp) else { return XDP_PASS };
     hooks::uplink_xdp(&mut xdp)

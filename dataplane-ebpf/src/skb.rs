@@ -15,7 +15,7 @@ use aya_ebpf::{
     bpf_f_adj_room_encap_l2,
     helpers::{
         bpf_csum_level, bpf_csum_update, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_head,
-        bpf_skb_change_tail, bpf_skb_load_bytes_relative, bpf_skb_pull_data,
+        bpf_skb_change_proto, bpf_skb_change_tail, bpf_skb_load_bytes_relative, bpf_skb_pull_data,
     },
     programs::sk_buff::SkBuff,
 };
@@ -38,8 +38,10 @@ use crate::{
     stack::zero,
 };
 
-/// `EALREADY` of asm-generic/errno.h.
-const EALREADY: i64 = 114;
+/// What `bpf_skb_adjust_room` answers for a packet that is to go into a tunnel twice: `EALREADY` of asm-generic/errno.h.
+const IN_A_TUNNEL: i64 = -114;
+/// What it answers to a flag that is newer than the kernel: `EINVAL`.
+const UNKNOWN_FLAG: i64 = -22;
 
 /// A TC program.
 pub struct Tc;
@@ -162,33 +164,62 @@ impl Skb {
     /// underlay of veths), or one that a device has looked into. It needs the room, and `skb->protocol`, which is the Ethernet type that a
     /// neighbour gets that has to be asked after once more (`neigh_resolve_output` in net/core/neighbour.c). Growing sets that for
     /// new tunnels only, shrinking always does.
-    #[inline(always)]
-    fn encapsulate_again(&mut self, room: usize, v6: bool) -> Result<(), Failed> {
+    #[inline(never)]
+    fn encapsulate_again(&mut self, room: usize, v6: bool) -> i64 {
         /// More room than is needed, to shrink by.
         const SPARE: usize = 4;
-        let (outer, l3) = if v6 {
-            (ether_type::IPV6, BPF_F_ADJ_ROOM_DECAP_L3_IPV6)
-        } else {
-            (ether_type::IPV4, BPF_F_ADJ_ROOM_DECAP_L3_IPV4)
-        };
-        let is_right = self.context().protocol == u32::from(u16::from_ne_bytes(outer));
-        let spare = if is_right { 0 } else { SPARE };
-        let flags = u64::from(BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET);
-        // SAFETY: helpers on the program's own context; packet pointers are taken anew after them.
-        unsafe {
-            check(
-                Helper::AdjustRoom,
-                bpf_skb_adjust_room(self.raw(), (room + spare) as i32, BPF_ADJ_ROOM_MAC, flags),
-            )?;
-            if is_right {
-                return Ok(());
-            }
-            let flags = flags | u64::from(l3);
-            check(
-                Helper::AdjustRoom,
-                bpf_skb_adjust_room(self.raw(), -(SPARE as i32), BPF_ADJ_ROOM_MAC, flags),
-            )
+        if self.is_of(v6) {
+            return self.adjust_room(room as i32, 0);
         }
+        let made = self.adjust_room((room + SPARE) as i32, 0);
+        if made != 0 {
+            return made;
+        }
+        match self.adjust_room(-(SPARE as i32), decap_flag(v6)) {
+            // The other way would have a GSO packet's segments be of another family than its pods.
+            UNKNOWN_FLAG if self.gso_size() == 0 => self.resize(-(SPARE as i32), v6),
+            UNKNOWN_FLAG => self.adjust_room(-(SPARE as i32), 0),
+            made => made,
+        }
+    }
+
+    /// Whether that is the family which `skb->protocol` says.
+    #[inline(always)]
+    fn is_of(&self, v6: bool) -> bool {
+        let family = if v6 { ether_type::IPV6 } else { ether_type::IPV4 };
+        self.context().protocol == u32::from(u16::from_ne_bytes(family))
+    }
+
+    /// Moves what follows the Ethernet header: back by `difference` bytes, or on if it is negative. Returns what the kernel answers, as a
+    /// number: of results that come together here LLVM keeps the error of none, which is nothing that the verifier takes.
+    #[inline(always)]
+    fn adjust_room(&mut self, difference: i32, flags: u64) -> i64 {
+        // FIXED_GSO: segments keep their size. NO_CSUM_RESET: nothing that a checksum covers changes.
+        let flags = flags | u64::from(BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET);
+        // SAFETY: a helper on the program's own context; packet pointers are taken anew after it.
+        unsafe { bpf_skb_adjust_room(self.raw(), difference, BPF_ADJ_ROOM_MAC, flags) }
+    }
+
+    /// As `adjust_room`, of a packet that becomes one of the other family, by a kernel older than 6.3: `bpf_skb_change_proto` sets
+    /// `skb->protocol`, and has the packet grow or shrink by what one family's header is longer than the other's.
+    #[inline(never)]
+    fn resize(&mut self, difference: i32, v6: bool) -> i64 {
+        /// Length of an IPv6 header less that of an IPv4 header.
+        const LONGER: i32 = 20;
+        // The longer one first, so that no byte is lost that is to stay.
+        let made = if v6 { self.change_family(v6) } else { self.adjust_room(difference + LONGER, 0) };
+        match (made, v6) {
+            (0, true) => self.adjust_room(difference - LONGER, 0),
+            (0, false) => self.change_family(v6),
+            (made, _) => made,
+        }
+    }
+
+    #[inline(always)]
+    fn change_family(&mut self, v6: bool) -> i64 {
+        let family = if v6 { ether_type::IPV6 } else { ether_type::IPV4 };
+        // SAFETY: a helper on the program's own context; packet pointers are taken anew after it.
+        unsafe { bpf_skb_change_proto(self.raw(), u16::from_ne_bytes(family), 0) }
     }
 
     /// Sees to it that the headers lie in one piece. They nearly always do; a packet from a raw socket or from a driver
@@ -201,6 +232,12 @@ impl Skb {
         // SAFETY: a helper on the program's own context; packet pointers are taken anew after it.
         check(Helper::PullData, unsafe { bpf_skb_pull_data(self.raw(), wanted as u32) })
     }
+}
+
+/// What `bpf_skb_adjust_room` is told to set `skb->protocol` to that family: one more than 6.2 knows.
+#[inline(always)]
+const fn decap_flag(v6: bool) -> u64 {
+    (if v6 { BPF_F_ADJ_ROOM_DECAP_L3_IPV6 } else { BPF_F_ADJ_ROOM_DECAP_L3_IPV4 }) as u64
 }
 
 impl Packet for Skb {
@@ -278,37 +315,28 @@ impl Packet for Skb {
     #[inline(always)]
     fn encapsulate(&mut self, room: usize, v6: bool) -> Result<(), Failed> {
         let l3 = if v6 { BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 } else { BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 };
-        // FIXED_GSO: segments keep their size, the tunnel's MTU has been taken off it already; without it a UDP GSO
-        // packet is refused. NO_CSUM_RESET: nothing that a checksum covers changes.
-        let flags = u64::from(
-            l3 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP
-                | BPF_F_ADJ_ROOM_ENCAP_L2_ETH
-                | BPF_F_ADJ_ROOM_FIXED_GSO
-                | BPF_F_ADJ_ROOM_NO_CSUM_RESET,
-        ) | bpf_f_adj_room_encap_l2(ETH_LEN as u64);
-        // SAFETY: a helper on the program's own context; packet pointers are taken anew after it.
-        let made = unsafe { bpf_skb_adjust_room(self.raw(), room as i32, BPF_ADJ_ROOM_MAC, flags) };
-        if made != -EALREADY {
+        let ethernet = bpf_f_adj_room_encap_l2(ETH_LEN as u64);
+        let flags = l3 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP | BPF_F_ADJ_ROOM_ENCAP_L2_ETH;
+        let made = self.adjust_room(room as i32, u64::from(flags) | ethernet);
+        if made != IN_A_TUNNEL {
             return check(Helper::AdjustRoom, made);
         }
-        self.encapsulate_again(room, v6)
+        check(Helper::AdjustRoom, self.encapsulate_again(room, v6))
     }
 
     #[inline(always)]
     fn decapsulate(&mut self, room: usize, v6: bool) -> Result<(), Failed> {
-        // The family of what is left, from which the kernel sets `skb->protocol` (since 6.3).
-        let l3 = if v6 { BPF_F_ADJ_ROOM_DECAP_L3_IPV6 } else { BPF_F_ADJ_ROOM_DECAP_L3_IPV4 };
-        let flags = u64::from(l3 | BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET);
-        // SAFETY: helpers on the program's own context; packet pointers are taken anew after them.
-        unsafe {
-            check(
-                Helper::AdjustRoom,
-                bpf_skb_adjust_room(self.raw(), -(room as i32), BPF_ADJ_ROOM_MAC, flags),
-            )?;
-            // One checksum fewer that a device may have verified: if it looked at the outer one only, the inner is still
-            // to be checked by the pod. Refused where the device verified none.
-            bpf_csum_level(self.raw(), u64::from(BPF_CSUM_LEVEL_DEC));
-        }
+        // The family of what is left, from which the kernel sets `skb->protocol`: since 6.3, so only where it would not stay as it is.
+        let flag = if self.is_of(v6) { 0 } else { decap_flag(v6) };
+        let made = match self.adjust_room(-(room as i32), flag) {
+            UNKNOWN_FLAG if flag != 0 => self.resize(-(room as i32), v6),
+            made => made,
+        };
+        check(Helper::AdjustRoom, made)?;
+        // One checksum fewer that a device may have verified: if it looked at the outer one only, the inner is still to be checked
+        // by the pod. Refused where the device verified none.
+        // SAFETY: a helper on the program's own context.
+        unsafe { bpf_csum_level(self.raw(), u64::from(BPF_CSUM_LEVEL_DEC)) };
         Ok(())
     }
 

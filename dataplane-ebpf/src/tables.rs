@@ -107,7 +107,7 @@ fn look_up<F: Family, K: Kind>(packet: &OnHook<K>, query: &Underlay<F>) -> Resul
     // SAFETY: each union starts with the address of either family; the context is the program's own, and the struct is of
     // the size that is said.
     let answer = unsafe {
-        ptr::from_mut(&mut fib.__bindgen_anon_3).cast::<F::Addr>().write_unaligned(query.source);
+        ptr::from_mut(&mut fib.__bindgen_anon_3).cast::<F::Addr>().write_unaligned(F::underlay(node()));
         ptr::from_mut(&mut fib.__bindgen_anon_4).cast::<F::Addr>().write_unaligned(query.destination);
         helpers::bpf_fib_lookup(
             packet.raw().cast(),
@@ -117,12 +117,12 @@ fn look_up<F: Family, K: Kind>(packet: &OnHook<K>, query: &Underlay<F>) -> Resul
         )
     } as i32;
     let neighbour = match answer {
-        FOUND => Neighbour::Known { dst: mac(&fib.dmac), src: mac(&fib.smac) },
+        FOUND => Neighbour::known(mac(&fib.dmac), mac(&fib.smac)),
         NO_NEIGHBOUR => {
             // The next hop took the destination's place, in its own family: a router's, or the peer itself.
             // SAFETY: integers in every member of the union.
             let address = unsafe { fib.__bindgen_anon_4.ipv6_dst };
-            Neighbour::Unknown { address, v6: fib.family == AF_INET6 }
+            Neighbour::unknown(address, fib.family == AF_INET6)
         }
         answer => return Err(Failed { helper: Helper::FibLookup, code: answer }),
     };

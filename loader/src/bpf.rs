@@ -10,10 +10,11 @@
 //!    which the kernel does between two packets; every other one is made;
 //!    so with [`Programs::ensure_sockets`], on the cgroup;
 //! 4. [`Programs::commit`]: new maps and programs take the place of the old ones' pins;
-//! 5. [`prune_links`]: links of devices that are not wanted any more go.
+//! 5. [`prune_links`] and [`prune_filters`]: what is attached to devices that are not wanted any more, or by another way, goes.
 
 mod attach;
 mod cgroup;
+mod clsact;
 mod compat;
 mod environment;
 mod error;
@@ -21,11 +22,13 @@ mod hash_map;
 mod load;
 mod lpm_map;
 mod pins;
+mod tcx;
 mod xdp;
 
 pub use self::{
-    attach::prune_links,
+    attach::{TcWay, prune_links, tc_way},
     cgroup::{detach_sockets, socket_links},
+    clsact::{filters, prune_filters},
     environment::check_environment,
     error::BpfError,
     hash_map::errno,

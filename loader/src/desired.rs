@@ -11,6 +11,7 @@ pub mod placement;
 pub mod selection;
 pub mod services;
 mod sockets;
+mod tc;
 mod xdp;
 
 use std::{collections::BTreeSet, net::IpAddr, path::PathBuf};
@@ -26,6 +27,7 @@ pub use self::{
     node::{Node, gateway_of},
     services::{HealthCheck, ServicePort},
     sockets::{DEFAULT_CGROUP, SocketMode, Sockets},
+    tc::TcMode,
     xdp::XdpMode,
 };
 use crate::mac::{self, Mac};
@@ -57,6 +59,8 @@ pub struct Desired {
     pub sockets: Sockets,
     /// Whether and how packets are taken at the uplinks' drivers.
     pub xdp: XdpMode,
+    /// How programs are attached at traffic control.
+    pub tc: TcMode,
 }
 
 /// The tunnel.

@@ -6,6 +6,7 @@
 mod address;
 pub mod diag;
 mod error;
+mod filter;
 mod link;
 mod monitor;
 mod route;
@@ -13,6 +14,7 @@ mod socket;
 
 pub use self::{
     error::NetlinkError,
+    filter::{Direction, Filter},
     link::{Link, VethEnd, XdpPrograms},
     monitor::{LinkNews, Monitor},
     route::Route,

@@ -18,7 +18,8 @@ pub use self::{
     services::{ExposureState, ServiceState, ServicesState},
 };
 use crate::{
-    desired::{SocketMode, XdpMode},
+    bpf::TcWay,
+    desired::{SocketMode, TcMode, XdpMode},
     mac::Mac,
     xdp::{Choice, Facts},
 };
@@ -66,6 +67,9 @@ pub struct State {
     pub problems: Vec<String>,
     /// The peers.
     pub peers: Vec<PeerState>,
+    /// How programs are attached at traffic control.
+    #[serde(default)]
+    pub tc: TcState,
     /// XDP on the uplinks that are there.
     #[serde(default)]
     pub xdp: Vec<XdpState>,
@@ -123,6 +127,33 @@ pub struct PeerState {
     pub pod_cidrs: Vec<IpNet>,
     /// Reached without encapsulation.
     pub direct: bool,
+}
+
+/// How programs are attached at traffic control: what is configured, and what is in force.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TcState {
+    /// What is configured.
+    pub mode: TcMode,
+    /// What is in force.
+    pub way: TcWay,
+}
+
+impl TcState {
+    /// Why that is in force.
+    #[must_use]
+    pub const fn why(&self) -> &'static str {
+        match (self.mode, self.way) {
+            (TcMode::Auto, TcWay::Clsact) => "this kernel has no TCX, which came with Linux 6.6",
+            (TcMode::Auto, TcWay::Tcx) => "this kernel has it",
+            _ => "as configured",
+        }
+    }
+}
+
+impl fmt::Display for TcState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.way, self.why())
+    }
 }
 
 /// XDP on an uplink: what is in force, and what it was chosen by.

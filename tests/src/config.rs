@@ -36,6 +36,9 @@ pub struct Config {
     /// `[conntrack]`.
     #[serde(skip_serializing_if = "Conntrack::is_default")]
     pub conntrack: Conntrack,
+    /// `[tc]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tc: Option<Tc>,
     /// `[xdp]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub xdp: Option<Xdp>,
@@ -101,6 +104,13 @@ pub struct AllServices {
 pub struct Conntrack {
     /// `[conntrack.timeout]`: seconds by kind, such as `tcp-established`.
     pub timeout: BTreeMap<String, u32>,
+}
+
+/// `[tc]`.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Tc {
+    /// `auto`, `tcx` or `clsact`.
+    pub mode: &'static str,
 }
 
 /// `[xdp]`.
@@ -188,6 +198,7 @@ impl Config {
             masquerade: None,
             all_services: None,
             conntrack: Conntrack::default(),
+            tc: None,
             xdp: None,
             sockets: None,
             peers: Vec::new(),

@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType, loaded_programs};
+use serde_json::Value;
 
 use crate::{
     bpf::{self, BPF_XDP, Instruction, Kind},
@@ -116,8 +117,20 @@ pub fn count_runs() -> Result<File> {
     Ok(File::from(descriptor))
 }
 
-/// Ids of the TCX programs of a device, in the order in which they run.
+/// Ids of the programs of a device at traffic control, in the order in which they run: those of TCX, then filters.
 pub fn programs(netns: &Netns, device: &str, direction: Direction) -> Result<Vec<u32>> {
+    let mut programs = if has_tcx().is_ok() { links(netns, device, direction)? } else { Vec::new() };
+    programs.extend(filters(netns, device, direction)?.into_iter().map(|(_, id)| id));
+    Ok(programs)
+}
+
+/// Says so where the kernel has no TCX.
+pub fn has_tcx() -> Result<()> {
+    SchedClassifier::query_tcx("lo", TcAttachType::Ingress).map(drop).context("this kernel has no TCX")
+}
+
+/// Ids of the TCX programs of a device, in the order in which they run.
+pub fn links(netns: &Netns, device: &str, direction: Direction) -> Result<Vec<u32>> {
     let attach_type =
         if direction == Direction::Ingress { TcAttachType::Ingress } else { TcAttachType::Egress };
     netns.enter(|| {
@@ -125,6 +138,18 @@ pub fn programs(netns: &Netns, device: &str, direction: Direction) -> Result<Vec
             .with_context(|| format!("list programs of {device}"))?;
         Ok(programs.iter().map(ProgramInfo::id).collect())
     })
+}
+
+/// Names and ids of the programs that are filters of a device, in the order in which they run.
+pub fn filters(netns: &Netns, device: &str, direction: Direction) -> Result<Vec<(String, u32)>> {
+    let direction = if direction == Direction::Ingress { "ingress" } else { "egress" };
+    let listed = netns.run(&format!("tc -j filter show dev {device} {direction}"))?;
+    let listed: Value = serde_json::from_str(&listed).context("what `tc -j filter` printed")?;
+    let filter = |filter: &Value| {
+        let options = &filter["options"];
+        Some((options["bpf_name"].as_str()?.to_owned(), options["prog"]["id"].as_u64()?.try_into().ok()?))
+    };
+    Ok(listed.as_array().context("no list of filters")?.iter().filter_map(filter).collect())
 }
 
 fn load(kind: Kind) -> Result<OwnedFd> {

@@ -126,6 +126,7 @@ fn stale_pins_are_no_obstacle() -> Result<()> {
 #[test]
 fn other_programs_stay_on_their_hooks() -> Result<()> {
     require!(setup::ready_with_loader());
+    require!(foreign::has_tcx());
     let stats = foreign::count_runs()?;
     let mut cluster = cluster::two_nodes().quiet().build()?;
     let node = &mut cluster.podlane[0];

@@ -152,7 +152,7 @@ const TAKEN: u32 = 1;
 const FULL: u32 = 2;
 
 /// Makes the answers' entry, if its port is free.
-#[inline(never)]
+#[inline(always)]
 fn claim<F, D>(packet: &mut D, staged: &mut Staged<F::Addr>, masqueraded: bool) -> u32
 where
     F: Family,

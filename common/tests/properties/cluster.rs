@@ -147,8 +147,7 @@ pub fn memory(here: &Here, ifindex: u32, bytes: &[u8]) -> Memory {
     memory.gso_size = here.gso_size;
     memory.refuses = here.refuses;
     memory.budget = Budget { updated_ns: 0, tokens: here.tokens };
-    let neighbour =
-        Neighbour::Known { dst: Mac::load(&[2, 0, 0, 0, 0, 1]), src: Mac::load(&[2, 0, 0, 0, 0, 2]) };
+    let neighbour = Neighbour::known(Mac::load(&[2, 0, 0, 0, 0, 1]), Mac::load(&[2, 0, 0, 0, 0, 2]));
     memory.next_hop = Ok(NextHop { ifindex: 5, neighbour });
     memory.routes = facts.routes.iter().map(|(prefix, bits, route)| (prefix.clone(), *bits, route)).collect();
     for v6 in [false, true] {

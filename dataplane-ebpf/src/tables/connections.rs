@@ -73,7 +73,7 @@ macro_rules! connections {
                 let _ = $table.remove(bytemuck::cast_ref::<_, Tuple<$key>>(key));
             }
 
-            #[inline(never)]
+            #[inline(always)]
             fn has_socket(&self, tuple: &Tuple<<$family as Family>::Addr>) -> bool {
                 $socket_tuple(self, tuple)
             }

@@ -5,20 +5,37 @@ use std::{io, path::PathBuf};
 use aya::{EbpfError, maps::MapError, programs::ProgramError};
 use thiserror::Error;
 
-use crate::causes::one_line;
+use crate::{causes::one_line, netlink::NetlinkError};
 
 /// The programs can't be loaded, pinned or attached.
 #[derive(Debug, Error)]
 pub enum BpfError {
     /// The kernel is too old.
     #[error(
-        "this is Linux {release}; Podlane needs 6.6 or newer, for TCX (BPF programs at traffic control with links of \
-         their own)"
+        "this is Linux {release}; Podlane needs 6.1 or newer: older verifiers and helpers are not what its programs were tried with"
     )]
     OldKernel {
         /// As `uname -r` prints it.
         release: String,
     },
+    /// TCX is asked for.
+    #[error(
+        "tc.mode is \"tcx\", and this kernel has none: it came with Linux 6.6; \"auto\" takes filters of the clsact qdisc instead"
+    )]
+    NoTcx,
+    /// Somebody else's filter.
+    #[error(
+        "filter {filter:?} of device {device} is where Podlane's goes; `tc filter del` it, or set tc.mode to \"tcx\""
+    )]
+    Taken {
+        /// Name of the device.
+        device: String,
+        /// Name of the filter.
+        filter: String,
+    },
+    /// Something about filters.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
     /// Something in the BPF file system or on the way to it.
     #[error("{call} {}: {source}{hint}", path.display())]
     File {

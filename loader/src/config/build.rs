@@ -44,6 +44,7 @@ pub(super) fn desired(file: &File, frontends: &Frontends) -> Option<Desired> {
         capacities: capacities(file),
         sockets: file.sockets.clone(),
         xdp: file.xdp,
+        tc: file.tc,
     })
 }
 

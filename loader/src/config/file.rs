@@ -15,7 +15,7 @@ use super::{
     },
 };
 use crate::{
-    desired::{DEFAULT_PORTS, MAX_MTU, SocketMode, Sockets, Timeouts, XdpMode, placement::Cluster},
+    desired::{DEFAULT_PORTS, MAX_MTU, SocketMode, Sockets, TcMode, Timeouts, XdpMode, placement::Cluster},
     mac::Mac,
 };
 
@@ -27,6 +27,7 @@ pub(super) struct File {
     pub(super) echo: Option<bool>,
     pub(super) timeouts: Timeouts,
     pub(super) maps: Maps,
+    pub(super) tc: TcMode,
     pub(super) xdp: XdpMode,
     pub(super) sockets: Sockets,
     pub(super) peers: Vec<Peer>,
@@ -122,6 +123,7 @@ impl File {
             echo: services.and_then(|table| table.optional("echo", boolean)).map(|echo| echo.value),
             timeouts: timeouts.as_ref().map(read_timeouts).unwrap_or_default(),
             maps: root.table(&schema::MAPS).as_ref().map(Maps::read).unwrap_or_default(),
+            tc: root.table(&schema::TC).as_ref().map(read_tc).unwrap_or_default(),
             xdp: root.table(&schema::XDP).as_ref().map(read_xdp).unwrap_or_default(),
             sockets: root.table(&schema::SOCKETS).as_ref().map(read_sockets).unwrap_or_default(),
             peers: root.tables(&schema::PEER).iter().map(Peer::read).collect(),
@@ -220,6 +222,12 @@ fn read_timeouts(section: &Section<'_>) -> Timeouts {
         sctp: seconds("sctp", default.sctp),
         other: seconds("other", default.other),
     }
+}
+
+/// `[tc]`.
+fn read_tc(section: &Section<'_>) -> TcMode {
+    let words = TcMode::ALL.map(|mode| (mode.name(), mode));
+    section.optional("mode", choice(&words)).map_or_else(TcMode::default, |mode| mode.value)
 }
 
 /// `[xdp]`.

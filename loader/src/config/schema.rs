@@ -22,6 +22,7 @@ pub(super) const ROOT: Table = Table {
         SERVICES.name,
         CONNTRACK.name,
         MAPS.name,
+        TC.name,
         XDP.name,
         SOCKETS.name,
         PEER.name,
@@ -81,6 +82,8 @@ pub(super) const MAPS: Table = Table {
         "sockets",
     ],
 };
+/// The hooks at traffic control.
+pub(super) const TC: Table = Table { name: "tc", heading: "[tc]", keys: &["mode"] };
 /// The XDP hook of the uplinks.
 pub(super) const XDP: Table = Table { name: "xdp", heading: "[xdp]", keys: &["mode"] };
 /// Services for sockets.
@@ -136,7 +139,7 @@ pub(super) const BACKEND: Table = Table {
 };
 
 /// Every table with keys of its own.
-pub(super) const ALL: [&Table; 16] = [
+pub(super) const ALL: [&Table; 17] = [
     &NODE,
     &OVERLAY,
     &MASQUERADE,
@@ -144,6 +147,7 @@ pub(super) const ALL: [&Table; 16] = [
     &CONNTRACK,
     &TIMEOUT,
     &MAPS,
+    &TC,
     &XDP,
     &SOCKETS,
     &PEER,

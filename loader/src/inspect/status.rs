@@ -19,7 +19,8 @@ use nix::{
 
 use super::{pinned, running};
 use crate::{
-    mac,
+    bpf, mac,
+    netlink::Handle,
     paths::NodePaths,
     report::{Attached, LoaderStatus, MapUse, NodeFacts, Pins, StatusReport, XdpStatus},
     state::{CollectorState, ServicesState, State, XdpState},
@@ -71,6 +72,7 @@ fn facts(state: &State) -> NodeFacts {
             .flatten()
             .collect(),
         uplinks: state.uplinks.clone(),
+        tc: state.tc,
         xdp: state.xdp.iter().map(xdp).collect(),
         sockets: state.sockets.clone(),
         gateway_device: state.gateway_device.clone(),
@@ -147,17 +149,40 @@ fn attached(paths: &NodePaths, state: Option<&State>, loader: Option<u32>) -> an
             program: program.to_owned(),
             device: None,
             ifindex,
-            link_id: info.id(),
+            link_id: Some(info.id()),
             program_id: info.program_id(),
         });
     }
+    let netns = netns(state, loader);
+    if let Some(netns) = &netns {
+        attached.extend(filters(netns, paths)?);
+    }
     let ifindexes: Vec<_> = attached.iter().map(|attached| attached.ifindex).collect();
-    let devices = Devices::new(state, loader, &ifindexes);
+    let names = netns.and_then(|netns| names_in(&netns, &ifindexes)).unwrap_or_default();
+    let devices = Devices { state, names };
     for Attached { device, program, ifindex, .. } in &mut attached {
         *device = devices.name(program, *ifindex);
     }
     attached.sort_by(|a, b| (a.ifindex, &a.program).cmp(&(b.ifindex, &b.program)));
     Ok(attached)
+}
+
+/// The programs that are filters of devices in a network namespace.
+fn filters(netns: &Path, paths: &NodePaths) -> anyhow::Result<Vec<Attached>> {
+    let look_up = || {
+        let mut netlink = Handle::open().context("open a netlink socket")?;
+        bpf::filters(&mut netlink, paths).map_err(anyhow::Error::from)
+    };
+    // A namespace that may not be entered tells nothing.
+    let filters = in_netns(netns, look_up).transpose()?.unwrap_or_default();
+    let attached = filters.into_iter().map(|filter| Attached {
+        program: filter.program.to_owned(),
+        device: None,
+        ifindex: filter.ifindex,
+        link_id: None,
+        program_id: filter.program_id,
+    });
+    Ok(attached.collect())
 }
 
 /// The parts of a pinned link's name, `from_pod_7`; `None` of a link that is about to take another one's place.
@@ -172,20 +197,18 @@ struct Devices<'a> {
     names: HashMap<u32, String>,
 }
 
-impl<'a> Devices<'a> {
-    /// Looks `ifindexes` up where the node is: here, or where its loader runs.
-    fn new(state: Option<&'a State>, loader: Option<u32>, ifindexes: &[u32]) -> Self {
-        let netns = match loader {
-            _ if is_here(state) => Some(PathBuf::from(OWN_NETNS)),
-            Some(pid) => Some(PathBuf::from(format!("/proc/{pid}/ns/net"))),
-            None => None,
-        };
-        let names = netns.and_then(|netns| names_in(&netns, ifindexes)).unwrap_or_default();
-        Self { state, names }
-    }
-
+impl Devices<'_> {
     fn name(&self, program: &str, ifindex: u32) -> Option<String> {
         self.names.get(&ifindex).cloned().or_else(|| name_by_state(self.state?, program, ifindex))
+    }
+}
+
+/// Where the node is, if that can be told: here, or where its loader runs.
+fn netns(state: Option<&State>, loader: Option<u32>) -> Option<PathBuf> {
+    match loader {
+        _ if is_here(state) => Some(PathBuf::from(OWN_NETNS)),
+        Some(pid) => Some(PathBuf::from(format!("/proc/{pid}/ns/net"))),
+        None => None,
     }
 }
 
@@ -211,19 +234,23 @@ fn is_here(state: Option<&State>) -> bool {
     matches!((netns, state), (Ok(netns), Some(state)) if netns == state.netns)
 }
 
-/// Names of devices in a network namespace, which a thread of its own enters; `None` if it may not.
+/// Names of devices in a network namespace; `None` if it may not be entered.
 fn names_in(netns: &Path, ifindexes: &[u32]) -> Option<HashMap<u32, String>> {
-    let netns = File::open(netns).ok()?;
-    let look_up = || {
-        setns(netns, CloneFlags::CLONE_NEWNET).ok()?;
+    in_netns(netns, || {
         let name = |ifindex: &u32| {
             let name = if_indextoname(*ifindex).ok()?.into_string().ok()?;
             // What nix 0.31 answers for a device that there is not.
             (!name.is_empty()).then_some((*ifindex, name))
         };
-        Some(ifindexes.iter().filter_map(name).collect())
-    };
-    thread::scope(|scope| scope.spawn(look_up).join()).ok().flatten()
+        ifindexes.iter().filter_map(name).collect()
+    })
+}
+
+/// What `look_up` finds in a network namespace, which a thread of its own enters; `None` if it may not.
+fn in_netns<T: Send>(netns: &Path, look_up: impl FnOnce() -> T + Send) -> Option<T> {
+    let netns = File::open(netns).ok()?;
+    let enter = || setns(netns, CloneFlags::CLONE_NEWNET).ok().map(|()| look_up());
+    thread::scope(|scope| scope.spawn(enter).join()).ok().flatten()
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::{
     time::{ago, utc},
 };
 use crate::{
-    state::{PassState, Reload, SocketsState},
+    state::{PassState, Reload, SocketsState, TcState},
     xdp::Choice,
 };
 
@@ -67,6 +67,8 @@ pub struct NodeFacts {
     pub underlay: Vec<IpAddr>,
     /// Names of the uplinks.
     pub uplinks: Vec<String>,
+    /// How programs are attached at traffic control.
+    pub tc: TcState,
     /// XDP on those that are there.
     pub xdp: Vec<XdpStatus>,
     /// Services for sockets.
@@ -114,8 +116,8 @@ pub struct Attached {
     pub device: Option<String>,
     /// Interface index of the device; 0 for a cgroup.
     pub ifindex: u32,
-    /// Number of the link.
-    pub link_id: u32,
+    /// Number of the link; a filter of the `clsact` qdisc has none.
+    pub link_id: Option<u32>,
     /// Number of the program.
     pub program_id: u32,
 }
@@ -167,6 +169,7 @@ impl StatusReport {
             mac,
             underlay,
             uplinks,
+            tc,
             xdp,
             sockets,
             gateway_device,
@@ -184,6 +187,7 @@ impl StatusReport {
                 ("mtu", mtu.to_string()),
                 ("gateway", format!("{} on {gateway_device}", list(gateways))),
             ]);
+            lines.push(("tc", tc.to_string()));
             lines.extend(
                 xdp.iter().map(|XdpStatus { device, choice, .. }| ("xdp", format!("{device} {choice}"))),
             );
@@ -217,7 +221,7 @@ impl StatusReport {
         match (running, started) {
             (true, Some(started)) => format!("running, {pid}{version}, for {}", ago(*started, self.time)),
             (true, None) => format!("running, {pid}{version}"),
-            (false, _) if self.pins.links > 0 => {
+            (false, _) if !self.attached.is_empty() => {
                 format!("not running; the programs go on without (last: {pid}{version})")
             }
             (false, _) => "not running".to_owned(),
@@ -250,7 +254,8 @@ impl StatusReport {
         ]);
         for Attached { program, device, ifindex, link_id, program_id } in &self.attached {
             let device = device.as_deref().unwrap_or("?");
-            grid.row([device, &ifindex.to_string(), program, &program_id.to_string(), &link_id.to_string()]);
+            let link_id = link_id.map_or_else(|| "-".to_owned(), |link_id| link_id.to_string());
+            grid.row([device, &ifindex.to_string(), program, &program_id.to_string(), &link_id]);
         }
         grid.show()
     }
@@ -294,7 +299,11 @@ fn connections(map: &str, pass: &PassState, now: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{desired::SocketMode, xdp::Mode};
+    use crate::{
+        bpf::TcWay,
+        desired::{SocketMode, TcMode},
+        xdp::Mode,
+    };
 
     fn report() -> StatusReport {
         StatusReport {
@@ -316,6 +325,7 @@ mod tests {
                     driver: Some("ixgbe".to_owned()),
                     choice: Choice { mode: Mode::Native, why: "driver ixgbe takes it".to_owned() },
                 }],
+                tc: TcState { mode: TcMode::Auto, way: TcWay::Clsact },
                 sockets: SocketsState {
                     mode: SocketMode::On,
                     cgroup: "/sys/fs/cgroup".into(),
@@ -351,7 +361,7 @@ mod tests {
                 program: "from_uplink".to_owned(),
                 device: Some("eth0".to_owned()),
                 ifindex: 2,
-                link_id: 11,
+                link_id: Some(11),
                 program_id: 42,
             }],
             maps: vec![
@@ -386,6 +396,7 @@ mod tests {
              overlay       vxlan vni 1 port 8472\n\
              mtu           1450\n\
              gateway       10.200.0.1 on podlane0\n\
+             tc            clsact: this kernel has no TCX, which came with Linux 6.6\n\
              xdp           eth0 native: driver ixgbe takes it\n\
              sockets       on: attached to /sys/fs/cgroup\n\
              netns         4026531840 (not this one)\n\

@@ -1,7 +1,7 @@
 //! Takes a node's dataplane away. Needs no state file and no configuration: pins are found by the node's name, devices by
 //! their alias.
 
-use std::fs;
+use std::{collections::BTreeSet, fs};
 
 use anyhow::Context as _;
 
@@ -23,6 +23,13 @@ pub fn cleanup(paths: &NodePaths) -> anyhow::Result<()> {
 
     let (pins, errors) = bpf::remove_pins(paths);
     let mut errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    let filters = match remove_filters(paths) {
+        Ok(filters) => filters,
+        Err(error) => {
+            errors.push(one_line(error.as_ref()));
+            0
+        }
+    };
     let devices = match remove_devices(paths.node()) {
         Ok(devices) => devices,
         Err(error) => {
@@ -41,12 +48,17 @@ pub fn cleanup(paths: &NodePaths) -> anyhow::Result<()> {
         let _ = fs::remove_dir(all_nodes);
     }
     drop(lock);
-    log::info!("node {}: removed {pins} pins and {} devices", paths.node(), devices.len());
+    log::info!("node {}: removed {pins} pins, {filters} filters and {} devices", paths.node(), devices.len());
     if errors.is_empty() {
         Ok(())
     } else {
         anyhow::bail!("not everything could be removed: {}", errors.join("; "))
     }
+}
+
+fn remove_filters(paths: &NodePaths) -> anyhow::Result<usize> {
+    let mut netlink = Handle::open().context("open a netlink socket")?;
+    Ok(bpf::prune_filters(&mut netlink, paths, &BTreeSet::new())?)
 }
 
 fn remove_devices(node: &str) -> anyhow::Result<Vec<String>> {

@@ -260,6 +260,7 @@ impl Daemon {
             waiting: outcome.waiting.clone(),
             problems,
             peers: outcome.peers.clone(),
+            tc: outcome.tc,
             xdp: outcome.xdp.clone(),
             sockets: outcome.sockets.clone(),
             last_reload: self.last_reload.clone(),

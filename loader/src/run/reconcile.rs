@@ -25,13 +25,13 @@ pub(super) use self::{
 };
 use super::health::HealthChecks;
 use crate::{
-    bpf::{self, Programs},
+    bpf::{self, Programs, TcWay},
     conntrack::{Collector, Settings},
     desired::Desired,
     device::{self, Gateway, Netns, NetnsId, Owner},
     netlink::{Handle, Link},
     paths::NodePaths,
-    state::{PeerState, PodState, SocketsState, State, WaitingPod, XdpState},
+    state::{PeerState, PodState, SocketsState, State, TcState, WaitingPod, XdpState},
     sync::{self, Contents, Facts, Services, Slots},
 };
 
@@ -48,6 +48,8 @@ pub(super) struct Reconciler {
     epoch: u64,
     collector: Option<Collector>,
     health: HealthChecks,
+    /// How programs are attached at traffic control.
+    tc: TcWay,
     xdp: Xdp,
     sockets: Sockets,
     pod_slots: Slots,
@@ -68,6 +70,7 @@ pub(super) struct Outcome {
     /// The peers.
     pub(super) peers: Vec<PeerState>,
     /// XDP on the uplinks.
+    pub(super) tc: TcState,
     pub(super) xdp: Vec<XdpState>,
     /// Services for sockets.
     pub(super) sockets: SocketsState,
@@ -105,6 +108,7 @@ impl Reconciler {
             epoch: 0,
             collector: None,
             health: HealthChecks::new().context("eventfd")?,
+            tc: TcWay::default(),
             xdp: Xdp::default(),
             sockets: Sockets::default(),
             pod_slots: Slots::default(),
@@ -144,6 +148,7 @@ impl Reconciler {
     fn bring(&mut self, desired: &Desired, remembered: &RememberedSlots) -> anyhow::Result<Outcome> {
         let mut problems = Vec::new();
         let devices = self.ensure_devices(desired, &mut problems)?;
+        self.choose_tc(desired)?;
         self.xdp.look(&self.paths, desired.xdp, &devices.uplinks)?;
         self.ensure_programs(desired, &devices, remembered)?;
         self.fill_maps(desired, &devices)?;
@@ -165,6 +170,18 @@ impl Reconciler {
         let pods = Pods::ensure(&mut self.netlink, self.own, desired, overlay_mtu)?;
         let loopback = self.ensure_loopback(desired)?;
         Ok(Devices { gateway, uplinks, pods, loopback, overlay_mtu, uplink_mtu })
+    }
+
+    fn choose_tc(&mut self, desired: &Desired) -> anyhow::Result<()> {
+        let way = bpf::tc_way(desired.tc)?;
+        if way == TcWay::Clsact && (self.tc != way || self.programs.is_none()) {
+            log::info!(
+                "programs are attached as filters of the clsact qdisc: {}",
+                TcState { mode: desired.tc, way }.why()
+            );
+        }
+        self.tc = way;
+        Ok(())
     }
 
     /// The loopback device, if it is needed.
@@ -349,8 +366,8 @@ impl Reconciler {
     ) -> anyhow::Result<()> {
         let Some(programs) = &mut self.programs else { return Ok(()) };
         for (hook, device) in devices.hooks() {
-            match programs.ensure_attached(hook, device) {
-                Ok(_) => {}
+            match programs.ensure_attached(&mut self.netlink, hook, device, self.tc) {
+                Ok(()) => {}
                 // Not a failure of ours; there will be news of it.
                 Err(error) if self.netlink.link_by_index(device.index)?.is_none() => {
                     problems.push(format!("{} vanished while it was being set up ({error})", device.name));
@@ -368,11 +385,16 @@ impl Reconciler {
 
     /// Removes what is not wanted any more; the maps don't mention it since they were filled.
     fn tidy(&mut self, desired: &Desired, devices: &Devices) -> anyhow::Result<()> {
-        let at_tc = devices.hooks().map(|(hook, device)| (hook.name(), device.index));
+        let at_tc: BTreeSet<_> = devices.hooks().map(|(hook, device)| (hook.name(), device.index)).collect();
         let at_xdp = self.xdp.attached().map(|ifindex| (Hook::UplinkXdp.name(), ifindex));
         let on_cgroup = self.sockets.links();
-        let keep: BTreeSet<_> = at_tc.chain(at_xdp).chain(on_cgroup).collect();
-        bpf::prune_links(&self.paths, &keep)?;
+        let (links, filters) = match self.tc {
+            TcWay::Tcx => (at_tc, BTreeSet::new()),
+            TcWay::Clsact => (BTreeSet::new(), at_tc),
+        };
+        let links = links.into_iter().chain(at_xdp).chain(on_cgroup).collect();
+        bpf::prune_links(&self.paths, &links)?;
+        bpf::prune_filters(&mut self.netlink, &self.paths, &filters)?;
         if devices.loopback.is_none() {
             set_accept_local(&self.paths, false)?;
         }
@@ -394,8 +416,9 @@ impl Reconciler {
         });
         let (pods, waiting, errors) = devices.pods.into_state(desired, &self.pod_slots);
         problems.extend(errors);
+        let tc = TcState { mode: desired.tc, way: self.tc };
         let (mtu, xdp, sockets) = (devices.overlay_mtu, self.xdp.state(), self.sockets.state());
-        Outcome { mtu, pods, waiting, peers: peers.collect(), xdp, sockets, problems }
+        Outcome { mtu, pods, waiting, peers: peers.collect(), tc, xdp, sockets, problems }
     }
 }
 

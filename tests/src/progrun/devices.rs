@@ -97,11 +97,8 @@ fn hop(netns: &Netns, address: IpAddr) -> Result<Result<NextHop, Failed>> {
     let neighbours = netns.ip(&format!("-j neigh show to {next} dev {device}"))?;
     let neighbours: Value = serde_json::from_str(&neighbours).context("what `ip -j neigh` printed")?;
     let neighbour = match neighbours[0]["lladdr"].as_str() {
-        Some(mac) => Neighbour::Known {
-            dst: MacWords::load(&parse_mac(mac)?),
-            src: MacWords::load(&netns.mac(device)?),
-        },
-        None => Neighbour::Unknown { address: words(next), v6: next.is_ipv6() },
+        Some(mac) => Neighbour::known(MacWords::load(&parse_mac(mac)?), MacWords::load(&netns.mac(device)?)),
+        None => Neighbour::unknown(words(next), next.is_ipv6()),
     };
     Ok(Ok(NextHop { ifindex: netns.ifindex(device)?, neighbour }))
 }

@@ -186,6 +186,18 @@ fn an_uplink_can_be_left_out_without_peers() {
 }
 
 #[test]
+fn how_programs_are_attached_is_one_of_three() {
+    for mode in ["auto", "tcx", "clsact"] {
+        says_with(&format!("[tc]\nmode = \"{mode}\"\n"), &[]);
+    }
+    says_with(
+        "[tc]\nmode = \"tc\"\n",
+        &["15:8 tc.mode: \"tc\" is not one of \"auto\", \"tcx\", \"clsact\"; did you mean \"tcx\"?"],
+    );
+    says_with("[tc]\nmode = 1\n", &["15:8 tc.mode: expected a string, found an integer"]);
+}
+
+#[test]
 fn how_xdp_is_used_is_one_of_four() {
     for mode in ["auto", "native", "generic", "off"] {
         says_with(&format!("[xdp]\nmode = \"{mode}\"\n"), &[]);

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use super::*;
 use crate::{
-    desired::{SocketMode, XdpMode},
+    desired::{SocketMode, TcMode, XdpMode},
     mac,
 };
 
@@ -26,6 +26,7 @@ fn defaults_are_filled_in() {
     assert!(!desired.peers[0].direct);
     assert_eq!(desired.pods[0].interface, "eth0");
     assert_eq!(desired.capacities, crate::desired::Capacities::default());
+    assert_eq!(desired.tc, TcMode::Auto);
     assert_eq!(desired.xdp, XdpMode::Auto);
     assert_eq!(desired.sockets.mode, SocketMode::Off);
     assert_eq!(desired.sockets.cgroup, Path::new("/sys/fs/cgroup"));
@@ -45,6 +46,9 @@ peers = 20
 routes = 30
 sources = 40
 sockets = 50
+[tc]
+mode = "clsact"
+
 [xdp]
 mode = "generic"
 [sockets]
@@ -93,6 +97,7 @@ allowed-sources = ["192.0.2.0/24"]
     let sizes = desired.capacities;
     assert_eq!((sizes.pods, sizes.peers, sizes.routes, sizes.sources), (10, 20, 30, 40));
     assert_eq!(sizes.sockets, 50);
+    assert_eq!(desired.tc, TcMode::Clsact);
     assert_eq!(desired.xdp, XdpMode::Generic);
     assert_eq!(desired.sockets.mode, SocketMode::Tcp);
     assert_eq!(desired.sockets.cgroup, Path::new("/sys/fs/cgroup/unified"));

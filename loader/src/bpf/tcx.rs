@@ -1,0 +1,90 @@
+//! TCX (Linux 6.6): one pinned link per program and device, whose program is replaced in place.
+
+use aya::programs::{
+    LinkOrder, ProgramError, SchedClassifier, TcAttachType,
+    links::{FdLink, LinkError, PinnedLink},
+    tc::{SchedClassifierLink, SchedClassifierLinkId, TcAttachOptions},
+};
+use common::counters::Hook;
+
+use super::{BpfError, Programs, attach::direction, load::classifier, pins};
+use crate::netlink::{Direction, Link};
+
+impl Programs {
+    /// By a link, which is attached after whatever others have attached.
+    pub(super) fn ensure_link(&mut self, hook: Hook, device: &Link) -> Result<(), BpfError> {
+        let name = hook.name();
+        let pin = self.paths.link(name, device.index);
+        let failed = |source| BpfError::Attach { program: name, device: device.name.clone(), source };
+        let program = classifier(&mut self.ebpf, name)?;
+        let link = PinnedLink::from_pin(&pin).ok();
+        if link.is_some() && runs_on(program, hook, device).map_err(failed)? {
+            return Ok(());
+        }
+        if let Some(link) = link {
+            if adopt(program, hook, device, link).map_err(failed)? {
+                return Ok(());
+            }
+            log::info!("link {} was of another device; attaching anew", pin.display());
+            pins::remove(&pin)?;
+        }
+        let order = TcAttachOptions::TcxOrder(LinkOrder::default());
+        let attached = program.attach_with_options(&device.name, attach_type(hook), order).map_err(failed)?;
+        let link = fd_link(program, attached).map_err(failed)?;
+        link.pin(&pin).map_err(|error| BpfError::Program {
+            call: "pin the link of",
+            program: name,
+            source: error.into(),
+        })?;
+        log::debug!("attached {name} to {} (#{})", device.name, device.index);
+        Ok(())
+    }
+}
+
+/// Whether the kernel has it: it is asked what is attached to the loopback device that way, which one without does not
+/// understand.
+pub(super) fn exists() -> bool {
+    SchedClassifier::query_tcx("lo", TcAttachType::Ingress).is_ok()
+}
+
+/// Puts the program into a link that is there. False if the link is of no use: of a device that is gone, or of another
+/// one, since an index is used again once its device is gone, and in another namespace at any time.
+fn adopt(
+    program: &mut SchedClassifier,
+    hook: Hook,
+    device: &Link,
+    link: PinnedLink,
+) -> Result<bool, ProgramError> {
+    let Ok(link) = SchedClassifierLink::try_from(FdLink::from(link)) else { return Ok(false) };
+    let attached = match program.attach_to_link(link) {
+        Err(ProgramError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOLINK) => {
+            return Ok(false);
+        }
+        outcome => outcome?,
+    };
+    // The pin holds the link; this descriptor of it may go.
+    drop(fd_link(program, attached)?);
+    runs_on(program, hook, device)
+}
+
+/// Whether the kernel runs this very program on the device.
+fn runs_on(program: &SchedClassifier, hook: Hook, device: &Link) -> Result<bool, ProgramError> {
+    let id = program.info()?.id();
+    let (_, attached) = SchedClassifier::query_tcx(&device.name, attach_type(hook))?;
+    Ok(attached.iter().any(|other| other.id() == id))
+}
+
+fn fd_link(program: &mut SchedClassifier, id: SchedClassifierLinkId) -> Result<FdLink, ProgramError> {
+    program.take_link(id)?.try_into().map_err(invalid)
+}
+
+pub(super) fn invalid(error: LinkError) -> ProgramError {
+    ProgramError::IOError(std::io::Error::other(error))
+}
+
+fn attach_type(hook: Hook) -> TcAttachType {
+    match direction(hook) {
+        Direction::Ingress => TcAttachType::Ingress,
+        Direction::Egress => TcAttachType::Egress,
+    }
+}
