@@ -43,7 +43,7 @@ fn kvm() -> Finding {
     let path = "/dev/kvm";
     let state = if Path::new(path).exists() { State::Present } else { State::Absent };
     Finding::new("test tools", "KVM", state)
-        .detail(path)
+        .detail(format!("{path}; `cargo xtask vm-test` tries whether it works"))
         .cost("`cargo xtask vm-test` emulates its machines in software, ten to twenty times slower")
 }
 
