@@ -5,7 +5,10 @@ mod v6;
 
 use bytemuck::Pod;
 
-pub use self::{v4::V4, v6::V6};
+pub use self::{
+    v4::V4,
+    v6::{V6, walk_extensions},
+};
 use crate::{
     counters::Reason,
     flow,

@@ -132,7 +132,7 @@ fn write<F: Family, D: Dataplane>(
     let sum = F::icmp_seed(*from, ip.src, len)
         + checksum::word([icmp_type, code])
         + checksum::sum(&data)
-        + checksum::sum_tail::<D, { QUOTE / 2 }>(packet, body);
+        + packet.sum_tail(body);
     if let Some(header) = packet.at_mut::<Icmpv4Hdr>(ETH_LEN + F::HEADER_LEN) {
         *header = Icmpv4Hdr { type_: icmp_type, code, check: checksum::finish(sum), data };
     }

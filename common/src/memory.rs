@@ -18,7 +18,7 @@ pub use self::{connections::ConnectionTable, services::ServiceTables, sockets::S
 use crate::{
     checksum,
     counters::Reason,
-    family::{Family, Ip},
+    family::{Family, Ip, walk_extensions},
     maps::{Allowed, Budget, Endpoint, Hop, Route, Vtep},
     nat::{self, Side, Stage, Step},
     node::Node,
@@ -187,6 +187,14 @@ impl Packet for Memory {
 
     fn claim(&mut self) -> bool {
         self.claimable
+    }
+
+    fn sum_tail(&self, offset: usize) -> u32 {
+        checksum::sum_tail(self, offset)
+    }
+
+    fn walk_extensions(&self, payload: usize, protocol: u8) -> u64 {
+        walk_extensions(self, payload, protocol)
     }
 
     fn quote(&mut self, keep: usize, room: usize) -> Result<(), Failed> {

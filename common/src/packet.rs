@@ -53,6 +53,13 @@ pub trait Packet {
     /// see to that, where it has to be left as it is.
     fn claim(&mut self) -> bool;
 
+    /// As [`checksum::sum_tail`](crate::checksum::sum_tail), which is long and rarely run: a program has it once, and the verifier walks
+    /// through it once.
+    fn sum_tail(&self, offset: usize) -> u32;
+
+    /// As [`walk_extensions`](crate::family::walk_extensions), which is long and rarely run, too.
+    fn walk_extensions(&self, payload: usize, protocol: u8) -> u64;
+
     /// Cuts the packet to `keep` bytes, then makes `room` bytes behind the Ethernet header.
     fn quote(&mut self, keep: usize, room: usize) -> Result<(), Failed>;
 }

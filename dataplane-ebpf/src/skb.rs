@@ -36,6 +36,7 @@ use crate::{
     on_hook::{Context, Kind, OnHook},
     pointer::{check, field},
     stack::zero,
+    stage,
 };
 
 /// What `bpf_skb_adjust_room` answers for a packet that is to go into a tunnel twice: `EALREADY` of asm-generic/errno.h.
@@ -343,6 +344,16 @@ impl Packet for Skb {
     #[inline(always)]
     fn claim(&mut self) -> bool {
         true
+    }
+
+    #[inline(always)]
+    fn sum_tail(&self, offset: usize) -> u32 {
+        stage::tc_sum_tail(self.raw(), offset as u32)
+    }
+
+    #[inline(always)]
+    fn walk_extensions(&self, payload: usize, protocol: u8) -> u64 {
+        stage::tc_walk_extensions(self.raw(), payload as u32, u32::from(protocol))
     }
 
     #[inline(always)]

@@ -1,4 +1,4 @@
-//! Translation as functions that the verifier takes on their own ("global" functions, `Documentation/bpf/verifier.rst`).
+//! Translation, and other long ways, as functions that the verifier takes on their own ("global" functions, `Documentation/bpf/verifier.rst`).
 //!
 //! It walks through them once, knowing nothing of their callers but the types of what they are given: a context, numbers, and
 //! memory. A function that is not exported it would walk through for every call in every state.
@@ -7,13 +7,15 @@ use core::ptr;
 
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use common::{
-    family::{Family, Ip, V4, V6},
+    checksum,
+    family::{Family, Ip, V4, V6, walk_extensions},
     nat::{self, Side, Stage, Step},
     tables::{Connections, Dataplane},
 };
 
 use crate::{
     on_hook::{Kind, OnHook},
+    opaque::opaque,
     skb::{Skb, Tc},
     xdp::{Driver, Xdp},
 };
@@ -96,6 +98,34 @@ tc!(V4, translate4, masquerade4, inbound4, undo4);
 tc!(V6, translate6, masquerade6, inbound6, undo6);
 xdp!(V4, xdp_translate4, xdp_undo4);
 xdp!(V6, xdp_translate6, xdp_undo6);
+
+/// Exports what reads of a packet from some place on, for one kind of program.
+macro_rules! readers {
+    ($sum_tail:ident, $walk_extensions:ident, $kind:ty, $raw:ty) => {
+        /// [`checksum::sum_tail`].
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $sum_tail(raw: *mut $raw, offset: u32) -> u32 {
+            checksum::sum_tail(&OnHook::<$kind>::again(raw), place(offset))
+        }
+
+        /// [`walk_extensions`].
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $walk_extensions(raw: *mut $raw, payload: u32, protocol: u32) -> u64 {
+            walk_extensions(&OnHook::<$kind>::again(raw), place(payload), protocol as u8)
+        }
+    };
+}
+
+readers!(tc_sum_tail, tc_walk_extensions, Tc, __sk_buff);
+readers!(xdp_sum_tail, xdp_walk_extensions, Driver, xdp_md);
+
+/// A place in a packet's headers: packet pointers are for the verifier to bound.
+#[inline(always)]
+fn place(offset: u32) -> usize {
+    opaque(offset as usize) & 0x3ff
+}
 
 /// What a stage does with a packet, as a number.
 #[inline(always)]

@@ -23,6 +23,7 @@ use common::{
 use crate::{
     on_hook::{Context, Kind, OnHook},
     pointer::{check, field},
+    stage,
 };
 
 /// An XDP program.
@@ -194,6 +195,16 @@ impl Packet for Xdp {
         // All of it: GRO joins packets of the same metadata only.
         *handover = Handover::default();
         true
+    }
+
+    #[inline(always)]
+    fn sum_tail(&self, offset: usize) -> u32 {
+        stage::xdp_sum_tail(self.raw(), offset as u32)
+    }
+
+    #[inline(always)]
+    fn walk_extensions(&self, payload: usize, protocol: u8) -> u64 {
+        stage::xdp_walk_extensions(self.raw(), payload as u32, u32::from(protocol))
     }
 
     #[inline(always)]

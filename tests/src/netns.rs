@@ -72,6 +72,14 @@ impl Netns {
         self.entry.keep();
     }
 
+    /// Takes the name away, so that the namespace ends with this process however that ends.
+    pub fn without_name(mut self) -> Result<Self> {
+        command::run(&["ip", "netns", "del", &self.name])?;
+        self.kept = true;
+        self.entry = Entry::none();
+        Ok(self)
+    }
+
     /// Runs `body` on a thread of its own inside the namespace. Sockets that it makes stay there wherever they go.
     pub fn enter<T: Send>(&self, body: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         thread::scope(|scope| {

@@ -11,6 +11,7 @@ use testbed::{
     foreign::{self, Direction},
     podlane_node::PodlaneNode,
     require, setup,
+    spec::Route,
     traffic::{
         self,
         load::{Connections, Load},
@@ -83,7 +84,8 @@ impl Loads {
             loads.push(Load::start(pod, protocol, cluster_ip(1, ipv4), Connections::New)?);
             let node_port = who::at(&bed.node(0).spec.addresses(), ipv4, NODE_PORT)?;
             loads.push(Load::start(&bed.outside.netns, protocol, node_port, Connections::New)?);
-            let remote = who::at(&bed.pod(1, 0).ips(), ipv4, SERVING)?;
+            // No backend: of two connections, one to a service and one to its backend, a pod may choose the same port for both.
+            let remote = who::at(&bed.pod(1, 1).ips(), ipv4, SERVING)?;
             loads.push(Load::start(pod, protocol, remote, Connections::One)?);
         }
         let loads = Self(loads);
@@ -106,7 +108,7 @@ impl Loads {
 }
 
 fn bed() -> Result<Bed> {
-    Bed::two_nodes(|facts, config| {
+    Bed::start(&[2, 2], Route::Overlay, |facts, config| {
         config.tc = CLSACT;
         config.services.push(facts.node_port_service("web", 1, NODE_PORT, &[(0, 1), (1, 0)]));
     })

@@ -7,6 +7,8 @@ mod craft;
 mod answers;
 #[path = "program_run/arriving.rs"]
 mod arriving;
+#[path = "program_run/budget.rs"]
+mod budget;
 #[path = "program_run/delivery.rs"]
 mod delivery;
 #[path = "program_run/host.rs"]
@@ -23,3 +25,5 @@ mod object;
 mod random;
 #[path = "program_run/services.rs"]
 mod services;
+#[path = "program_run/start_over.rs"]
+mod start_over;

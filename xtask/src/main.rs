@@ -13,6 +13,7 @@ mod test;
 mod testbed;
 mod toolchain;
 mod tools;
+mod verifier_budget;
 mod vm;
 
 use std::process::ExitCode;
@@ -39,6 +40,7 @@ enum Verb {
     VmTest(vm::Options),
     /// Measure the dataplane against the kernel's own and against kube-proxy's rules, in one run.
     Bench(testbed::Options),
+    VerifierBudget(verifier_budget::Options),
     Lint(lint::Options),
     Doctor(doctor::Options),
 }
@@ -68,6 +70,7 @@ fn run(verb: &Verb) -> Result<ExitCode> {
             tools::install_missing_for_benches();
             testbed::run("bench", testbed::Profile::Release, options)
         }
+        Verb::VerifierBudget(options) => verifier_budget::run(options),
         Verb::Lint(options) => lint::run(*options),
         Verb::Doctor(options) => doctor::run(*options),
     }

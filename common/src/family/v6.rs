@@ -58,7 +58,7 @@ impl Family for V6 {
             may_fragment: false,
         };
         if is_extension(ip.protocol) {
-            let walked = walk_extensions(packet, ip.payload(), ip.protocol);
+            let walked = packet.walk_extensions(ip.payload(), ip.protocol);
             if walked == 0 {
                 return None;
             }
@@ -243,16 +243,16 @@ impl Walk {
             2 => Fragment::Later,
             _ => Fragment::No,
         };
-        let payload = (packed >> 16) as usize & 0xffff;
+        // Bounded also where the verifier has not seen the walk.
+        let payload = (packed >> 16) as usize & 0xfff;
         Self { payload, protocol: packed as u8, fragment, id: (packed >> 32) as u32 }
     }
 }
 
-/// Walks the extension headers from `payload` on; zero if they are malformed.
-///
-/// A function of its own in the program too: it is long and rarely run.
-#[inline(never)]
-fn walk_extensions<P: Packet>(packet: &P, payload: usize, protocol: u8) -> u64 {
+/// Walks the extension headers of an IPv6 packet from `payload` on, the first of which is of that protocol: to what follows them, packed into
+/// a number. Zero if they are malformed.
+#[inline(always)]
+pub fn walk_extensions<P: Packet>(packet: &P, payload: usize, protocol: u8) -> u64 {
     let mut walk = Walk { payload, protocol, fragment: Fragment::No, id: 0 };
     let mut walked = 0;
     while walked < MAX_EXTENSIONS {

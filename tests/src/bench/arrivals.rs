@@ -4,6 +4,8 @@
 //! as a system call between two runs leaves them. At XDP also one run behind the other, a program in front making the packet what it
 //! was ([`Again`]); less what that takes in front of one that does nothing.
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result};
 use common::{counters::Hook, maps::backend_flag};
 use serde::Serialize;
@@ -14,8 +16,8 @@ use crate::{
     foreign::{self, Empty},
     frame::{self, Ip},
     progrun::{
-        self, Exposure, Family, Input, NODE_MAC, PORT, Peer, Pod, Rig, UPLINK_MAC, VNI, mac_of, outside,
-        peer, underlay,
+        self, Exposure, Family, Input, NODE_MAC, PORT, Peer, Pod, Rig, UPLINK_MAC, VNI, mac_of, object,
+        outside, peer, underlay,
     },
 };
 
@@ -28,7 +30,7 @@ const UDP: u8 = 17;
 const ACK: u8 = 0x10;
 
 /// What one kind of packet takes.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Arrival {
     /// What becomes of it.
     pub does: &'static str,
@@ -38,22 +40,23 @@ pub struct Arrival {
     pub xdp: Vec<f64>,
     /// At XDP, one run behind the other, less the way to the program; of the floor that way.
     pub warm: Vec<f64>,
+    /// The same of the programs of another object file, if there is one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub before: Vec<f64>,
 }
 
-/// Measures.
-pub fn run(rounds: usize) -> Result<Vec<Arrival>> {
+/// Measures, in turn with the programs of another object file if there is one.
+pub fn run(rounds: usize, before: Option<&Path>) -> Result<Vec<Arrival>> {
     let _counting = foreign::count_runs()?;
-    progrun::on_node_timed("arrivals", services, |node| {
-        let kinds = kinds(node)?;
-        for (does, frame) in &kinds {
-            // What it is for has to be known already: a connection is made by its first packet.
-            node.from_uplink(frame).with_context(|| format!("try {does}"))?;
-        }
-        let empty = [Empty::new(false)?, Empty::new(true)?];
-        let new = |does| Arrival { does, tc: Vec::new(), xdp: Vec::new(), warm: Vec::new() };
-        let mut arrivals: Vec<Arrival> = [new("nothing (the floor)")].into();
-        arrivals.extend(kinds.iter().map(|(does, _)| new(does)));
-        for _ in 0..rounds {
+    let empty = [Empty::new(false)?, Empty::new(true)?];
+    let new = |does| Arrival { does, ..Arrival::default() };
+    let mut arrivals: Vec<Arrival> = [new("nothing (the floor)")].into();
+    for round in 0..rounds {
+        progrun::on_node_timed(&object("podlane.o")?, services, |node| {
+            let kinds = known(node)?;
+            if round == 0 {
+                arrivals.extend(kinds.iter().map(|(does, _)| new(does)));
+            }
             let (floor, others) = arrivals.split_first_mut().context("a list of one at least")?;
             let (_, frame) = kinds.first().context("no packets")?;
             floor.tc.push(of_empty(&empty[0], frame)?);
@@ -62,13 +65,36 @@ pub fn run(rounds: usize) -> Result<Vec<Arrival>> {
             for (arrival, (_, frame)) in others.iter_mut().zip(&kinds) {
                 arrival.tc.push(at(node, Hook::FromUplink, frame)?);
                 arrival.xdp.push(at(node, Hook::UplinkXdp, frame)?);
-                let nothing = Again::of_nothing(node.uplink(), frame)?;
-                let (ours, way) = (node.again(frame)?.run(WARM_RUNS)?, nothing.run(WARM_RUNS)?);
-                arrival.warm.push(ours - way);
+                arrival.warm.push(warm(node, frame)?);
             }
+            Ok(())
+        })?;
+        if let Some(before) = before {
+            progrun::on_node_timed(before, services, |node| {
+                for (arrival, (does, frame)) in arrivals.iter_mut().skip(1).zip(known(node)?) {
+                    arrival.before.push(warm(node, &frame).with_context(|| format!("{does}, before"))?);
+                }
+                Ok(())
+            })?;
         }
-        Ok(arrivals)
-    })
+    }
+    Ok(arrivals)
+}
+
+/// The kinds of packets. What each is for is known already: a connection is made by its first packet.
+fn known(node: &mut Rig) -> Result<Vec<(&'static str, Vec<u8>)>> {
+    let kinds = kinds(node)?;
+    for (does, frame) in &kinds {
+        node.from_uplink(frame).with_context(|| format!("try {does}"))?;
+    }
+    Ok(kinds)
+}
+
+/// Nanoseconds at XDP, one run behind the other, less the way to the program.
+fn warm(node: &mut Rig, frame: &[u8]) -> Result<f64> {
+    let nothing = Again::of_nothing(node.uplink(), frame)?;
+    let (ours, way) = (node.again(frame)?.run(WARM_RUNS)?, nothing.run(WARM_RUNS)?);
+    Ok(ours - way)
 }
 
 /// Nanoseconds per run of a hook's program.

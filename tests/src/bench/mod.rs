@@ -150,7 +150,7 @@ fn measure(part: Part, plan: &Plan, topologies: &mut Option<Topologies>, report:
                 services::build(&[Dataplane::Podlane], &numbers, (plan.backends, Wiring::Cables), show_load)?;
             report.costs.extend(programs::with_services(&clusters, plan.rounds, window)?);
         }
-        Part::Arrivals => report.arrivals = arrivals::run(plan.rounds)?,
+        Part::Arrivals => report.arrivals = arrivals::run(plan.rounds, plan.before.as_deref())?,
         Part::Churn => report.churns = churn::run(plan.quick)?,
     }
     Ok(())

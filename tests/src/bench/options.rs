@@ -1,5 +1,7 @@
 //! What the command is told.
 
+use std::path::PathBuf;
+
 use clap::{Args, ValueEnum};
 
 use super::{
@@ -39,6 +41,9 @@ pub struct Options {
     /// loads 10,000 services by nftables needs minutes.
     #[arg(long, default_value_t = BACKENDS, value_parser = clap::value_parser!(u8).range(1..=100))]
     pub(super) backends: u8,
+    /// For arrivals: an object file of other programs with the same maps (`target/ebpf/podlane.o` of before a change), to be compared with.
+    #[arg(long)]
+    pub(super) before: Option<PathBuf>,
     /// Let pods talk IPv6, end to end and for packet sizes.
     #[arg(long)]
     pub(super) ipv6: bool,

@@ -1,6 +1,6 @@
 //! What a run measures, and how often.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use super::{
     connections,
@@ -26,6 +26,8 @@ pub struct Plan {
     pub rounds: usize,
     /// Seconds of each figure.
     pub seconds: f64,
+    /// Other programs, to compare with what packets of the underlay cost.
+    pub before: Option<PathBuf>,
     /// Family of pods' packets, where either is possible.
     pub family: Inner,
     /// What is sent at once, for packet sizes.
@@ -73,6 +75,7 @@ impl Plan {
             parts,
             rounds: if quick { QUICK_ROUNDS } else { rounds.into() },
             seconds: if quick { QUICK_SECONDS } else { seconds },
+            before: options.before.clone(),
             family: if ipv6 { Inner::V6 } else { Inner::V4 },
             units: if quick { Unit::FEW.to_vec() } else { Unit::ALL.to_vec() },
             services: chosen(&options.services, if quick { &SERVICES[..2] } else { &SERVICES }),

@@ -1,8 +1,8 @@
 //! The node's devices, neighbours and routes, in a namespace of its own.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{collections::HashMap, net::IpAddr, sync::OnceLock};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use common::{
     packet::{Failed, Helper},
     tables::{Neighbour, NextHop},
@@ -35,8 +35,32 @@ pub struct Devices {
 /// Where the kernel's routing leads, by underlay address.
 pub type Hops = HashMap<IpAddr, Result<NextHop, Failed>>;
 
+/// Where all that is.
+pub struct Place {
+    /// The namespace.
+    pub netns: Netns,
+    /// What is in it.
+    pub devices: Devices,
+    /// Ways out of it.
+    pub hops: Hops,
+}
+
+/// The place of every test of this process: a packet that is run changes none of it, and making it takes fifty commands.
+pub fn place() -> Result<&'static Place> {
+    static PLACE: OnceLock<Result<Place, String>> = OnceLock::new();
+    let place = PLACE.get_or_init(|| make_place().map_err(|error| format!("{error:#}")));
+    place.as_ref().map_err(|error| anyhow!("make the node's devices: {error}"))
+}
+
+fn make_place() -> Result<Place> {
+    let netns = Netns::new("programs")?;
+    let devices = make(&netns)?;
+    let hops = hops(&netns)?;
+    Ok(Place { netns: netns.without_name()?, devices, hops })
+}
+
 /// Makes the devices.
-pub fn make(netns: &Netns) -> Result<Devices> {
+fn make(netns: &Netns) -> Result<Devices> {
     netns.sysctl("net.ipv6.conf.default.accept_dad", "0")?;
     netns.ip(&format!("link add podlane0 address {} mtu {GATEWAY_MTU} type ifb", show_mac(NODE_MAC)))?;
     netns.ip(&format!("link add up0 address {} type veth peer name wire0", show_mac(UPLINK_MAC)))?;
@@ -78,7 +102,7 @@ fn neighbour(netns: &Netns, address: IpAddr, host: u8) -> Result<()> {
 }
 
 /// Asks the kernel for the way to every peer.
-pub fn hops(netns: &Netns) -> Result<Hops> {
+fn hops(netns: &Netns) -> Result<Hops> {
     let peers = PEERS.iter().map(Peer::address);
     peers.chain(Family::BOTH.map(outside)).map(|address| Ok((address, hop(netns, address)?))).collect()
 }

@@ -5,7 +5,7 @@
 //! # fn main() -> anyhow::Result<()> {
 //! use testbed::{frame, progrun::{self, Family}};
 //!
-//! progrun::on_node("example", |node| {
+//! progrun::on_node(|node| {
 //!     let [here, there] = node.pods();
 //!     let packet = frame::Ip::new(here.address(Family::V4), there.address(Family::V4)).udp((1, 2), b"hello");
 //!     let outcome = node.from_pod(here, &here.sends(&packet))?;
@@ -33,8 +33,9 @@ pub use self::{
         Family, GATEWAY_MTU, NODE_MAC, PEERS, PORT, Peer, Pod, UPLINK_MAC, VNI, mac_of, outside, peer,
         underlay,
     },
-    program::{object, runs},
+    program::{object, runs, small},
     rig::{Input, Outcome, Rig, on_node, on_node_serving, on_node_timed, on_node_with},
     seen::Seen,
     services::Exposure,
+    tables::any_node as node,
 };

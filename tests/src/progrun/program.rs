@@ -6,24 +6,24 @@ use std::{
     net::IpAddr,
     os::fd::AsFd as _,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::{
     Ebpf, EbpfLoader, Pod,
-    maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues, lpm_trie::Key},
+    maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, PerCpuHashMap, lpm_trie::Key},
     programs::{Program, ProgramError, ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions, Xdp},
-    util::nr_cpus,
 };
 use common::{
     counters::{Hook, HookCounters, Reason},
     handover::{self, Handover},
     maps::{
-        Backend, Budget, Connection, Frontend, FrontendKey, HelperError, Hop, Service, Source, Traffic,
-        Tuple, name,
+        Backend, Budget, Connection, Frontend, FrontendKey, HelperError, Service, Source, Traffic, Tuple,
+        name,
     },
     memory::{Memory, ServiceTables},
-    node,
+    node::{self, Node},
     packet::Packet as _,
     verdict::Action,
 };
@@ -34,14 +34,30 @@ use super::{
     seen::{Amount, REDIRECT, SHOT, Seen, UNSPEC, failure_key},
     tables::Tables,
 };
-use crate::again::Again;
+use crate::{again::Again, bpf_map::Bytes};
 
 /// Slots of pods and peers that the plan uses, at most.
 const SLOTS: u32 = 16;
 /// Ways that a CPU remembers: the parts of the first peer's flows. So a run never depends on the one before.
 pub const REMEMBERED: u32 = 8;
-/// Entries of a table of connections or services that a test makes, at most. The kernel makes room for all of them beforehand.
+/// Entries of a table of connections or services that a test makes, at most.
 const ENTRIES: u32 = 1024;
+/// Maps that are smaller than on a real node.
+const SIZES: [(&str, u32); 13] = [
+    (name::AFFINITY, ENTRIES),
+    (name::BACKENDS, ENTRIES),
+    (name::CONNTRACK4, ENTRIES),
+    (name::CONNTRACK6, ENTRIES),
+    (name::FRAGMENTS, ENTRIES),
+    (name::FRONTENDS, ENTRIES),
+    (name::HOPS, REMEMBERED),
+    (name::MAGLEV, ENTRIES),
+    (name::PEER_TRAFFIC, SLOTS),
+    (name::POD_TRAFFIC, SLOTS),
+    (name::SERVICES, ENTRIES),
+    (name::SOCKETS, ENTRIES),
+    (name::SOCKET_CHOICES, ENTRIES),
+];
 /// What a packet may grow to.
 const ROOM: usize = 4096;
 /// Fields of `struct __sk_buff` of linux/bpf.h that the kernel takes: their offsets, and the size of it all.
@@ -117,31 +133,55 @@ loadable!(SchedClassifier, Xdp);
 /// Programs and maps.
 pub struct Loaded {
     ebpf: Ebpf,
+    object: PathBuf,
+    node: Node,
+    /// Whether the next test may have them.
+    reusable: bool,
 }
 
+/// Programs that have run for a test and wait for another. To verify one takes longer than any test; each is loaded once for all tests
+/// of a node's constants.
+static IDLE: Mutex<Vec<Loaded>> = Mutex::new(Vec::new());
+
 impl Loaded {
-    /// Loads the programs for that node and fills their maps.
-    pub fn new(object: &Path, tables: &Tables) -> Result<Self> {
-        let mut ebpf = EbpfLoader::new()
-            .override_global(node::GLOBAL, tables.node, true)
-            .map_max_entries(name::HOPS, REMEMBERED)
-            .map_max_entries(name::CONNTRACK4, ENTRIES)
-            .map_max_entries(name::CONNTRACK6, ENTRIES)
-            .map_max_entries(name::AFFINITY, ENTRIES)
-            .map_max_entries(name::BACKENDS, ENTRIES)
-            .map_max_entries(name::FRAGMENTS, ENTRIES)
-            .map_max_entries(name::FRONTENDS, ENTRIES)
-            .map_max_entries(name::MAGLEV, ENTRIES)
-            .map_max_entries(name::SERVICES, ENTRIES)
-            .load_file(object)
-            .with_context(|| format!("load {}", object.display()))?;
-        fill(&mut ebpf, tables)?;
-        fill_services(&mut ebpf, &tables.services)?;
-        Ok(Self { ebpf })
+    /// The programs for that node, with its tables in their maps and nothing else. A program goes to the kernel when it is first run.
+    pub fn new(object: PathBuf, tables: &Tables) -> Result<Self> {
+        if let Some(mut loaded) = idle(&object, tables.node) {
+            loaded.start_over(tables)?;
+            return Ok(loaded);
+        }
+        let ebpf = load(&object, tables)?;
+        Ok(Self { ebpf, object, node: *tables.node, reusable: true })
+    }
+
+    /// The same object once more.
+    pub fn anew(&self, tables: &Tables) -> Result<Ebpf> {
+        load(&self.object, tables)
+    }
+
+    /// Empties all maps, and fills in the tables.
+    pub fn start_over(&mut self, tables: &Tables) -> Result<()> {
+        for (name, map) in self.ebpf.maps().filter(|(name, _)| !is_constant(name)) {
+            Bytes::of(map).and_then(|map| map.clear()).with_context(|| format!("empty map {name}"))?;
+        }
+        fill(&mut self.ebpf, tables)
+    }
+
+    /// Leaves the programs to the next test.
+    pub fn give_back(self) {
+        if self.reusable {
+            IDLE.lock().unwrap_or_else(PoisonError::into_inner).push(self);
+        }
     }
 
     /// The object, for what a test looks up itself.
-    pub fn ebpf(&mut self) -> &mut Ebpf {
+    pub const fn ebpf(&self) -> &Ebpf {
+        &self.ebpf
+    }
+
+    /// The object, for a test that does something with it: no other gets it.
+    pub const fn ebpf_mut(&mut self) -> &mut Ebpf {
+        self.reusable = false;
         &mut self.ebpf
     }
 
@@ -266,16 +306,14 @@ impl Loaded {
 
     /// Sets what a run depends on besides its packet: the allowance of ICMP errors, of which none is earned in any time that
     /// passes, and what is remembered.
-    fn prepare(&mut self, input: &Input<'_>) -> Result<()> {
-        let cpus = nr_cpus().map_err(|(file, error)| anyhow::anyhow!("{file}: {error}"))?;
-        let mut budgets: PerCpuArray<_, Budget> = map_mut(&mut self.ebpf, name::ICMP_BUDGET)?;
-        let budget = Budget { updated_ns: u64::MAX, tokens: input.tokens };
-        budgets.set(0, PerCpuValues::try_from(vec![budget; cpus])?, 0)?;
-        let mut hops: PerCpuArray<_, Hop> = map_mut(&mut self.ebpf, name::HOPS)?;
-        for index in 0..REMEMBERED {
-            hops.set(index, PerCpuValues::try_from(vec![input.remembered; cpus])?, 0)?;
-        }
-        Ok(())
+    fn prepare(&self, input: &Input<'_>) -> Result<()> {
+        self.bytes(name::ICMP_BUDGET)?.set_all(&Budget { updated_ns: u64::MAX, tokens: input.tokens })?;
+        self.bytes(name::HOPS)?.set_all(&input.remembered)
+    }
+
+    /// A map without its types: read or written at once it takes a call, where each of its elements would take one.
+    fn bytes(&self, name: &str) -> Result<Bytes<'_>> {
+        Bytes::of(self.ebpf.map(name).with_context(|| format!("no map {name} in the object"))?)
     }
 
     /// Entries of the connection tables, as lines.
@@ -301,21 +339,18 @@ impl Loaded {
         for cpu in counters.get(&(hook as u32), 0)?.iter() {
             for reason in Reason::ALL {
                 let counter = cpu.get(*reason);
-                add(totals.counts.entry(reason.name()).or_default(), (counter.packets, counter.bytes));
+                add(&mut totals.counts, (counter.packets, counter.bytes), || reason.name());
             }
         }
         for (owner, name) in [("Pod", name::POD_TRAFFIC), ("Peer", name::PEER_TRAFFIC)] {
-            let traffic: PerCpuArray<_, Traffic> = map(&self.ebpf, name)?;
-            for slot in 0..SLOTS {
-                for cpu in traffic.get(&slot, 0)?.iter() {
-                    let mut count = |direction: &str, amount| {
-                        add(
-                            totals.accounts.entry(format!("{owner}{direction}({slot})")).or_default(),
-                            amount,
-                        );
-                    };
-                    count("Rx", (cpu.rx_packets, cpu.rx_bytes));
-                    count("Tx", (cpu.tx_packets, cpu.tx_bytes));
+            let traffic: Vec<Vec<Traffic>> = self.bytes(name)?.values()?;
+            for (slot, cpus) in traffic.iter().enumerate() {
+                for cpu in cpus {
+                    for (direction, amount) in
+                        [("Rx", (cpu.rx_packets, cpu.rx_bytes)), ("Tx", (cpu.tx_packets, cpu.tx_bytes))]
+                    {
+                        add(&mut totals.accounts, amount, || format!("{owner}{direction}({slot})"));
+                    }
                 }
             }
         }
@@ -328,6 +363,37 @@ impl Loaded {
         }
         Ok(totals)
     }
+}
+
+/// Loads the object for that node, with its tables in the maps.
+fn load(object: &Path, tables: &Tables) -> Result<Ebpf> {
+    let mut ebpf = small(&mut EbpfLoader::new(), tables.node)
+        .load_file(object)
+        .with_context(|| format!("load {}", object.display()))?;
+    fill(&mut ebpf, tables)?;
+    Ok(ebpf)
+}
+
+/// Whether a map is constants of the programs (`.rodata`), which nobody can change.
+fn is_constant(map: &str) -> bool {
+    map.starts_with(".rodata")
+}
+
+/// Programs for that node that no test has.
+fn idle(object: &Path, node: &Node) -> Option<Loaded> {
+    let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
+    let found = idle.iter().position(|loaded| loaded.object == object && loaded.node == *node)?;
+    Some(idle.swap_remove(found))
+}
+
+/// A loader of the programs for that node, with maps no larger than a test needs: the kernel makes room for all entries beforehand, and
+/// they are emptied for every test.
+pub fn small<'a, 'b>(loader: &'a mut EbpfLoader<'b>, node: &'b Node) -> &'a mut EbpfLoader<'b> {
+    loader.override_global(node::GLOBAL, node, true);
+    for (map, entries) in SIZES {
+        loader.map_max_entries(map, entries);
+    }
+    loader
 }
 
 /// What the maps say since the programs were loaded.
@@ -358,9 +424,13 @@ impl Totals {
     }
 }
 
-fn add(total: &mut Amount, amount: Amount) {
-    total.0 += amount.0;
-    total.1 += amount.1;
+/// Adds what there is. Of nothing not even the name is made: almost all is nothing, and a test runs thousands of packets.
+fn add<K: Ord>(totals: &mut BTreeMap<K, Amount>, amount: Amount, key: impl Fn() -> K) {
+    if amount != (0, 0) {
+        let total = totals.entry(key()).or_default();
+        total.0 += amount.0;
+        total.1 += amount.1;
+    }
 }
 
 fn subtract(amount: &mut Amount, before: Option<&Amount>) {
@@ -416,7 +486,7 @@ fn fill(ebpf: &mut Ebpf, tables: &Tables) -> Result<()> {
             }
         }?;
     }
-    Ok(())
+    fill_services(ebpf, &tables.services)
 }
 
 fn fill_services(ebpf: &mut Ebpf, tables: &ServiceTables) -> Result<()> {

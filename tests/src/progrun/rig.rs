@@ -1,5 +1,7 @@
 //! A node whose programs are run one packet at a time.
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result, ensure};
 use aya::{Ebpf, programs::ProgramInfo};
 use common::{
@@ -10,7 +12,7 @@ use common::{
 };
 
 use super::{
-    devices::{self, Devices, Hops},
+    devices::{Devices, Hops, Place, place},
     kept::Kept,
     model,
     plan::Pod,
@@ -19,7 +21,7 @@ use super::{
     services::Exposure,
     tables::Tables,
 };
-use crate::{again::Again, netns::Netns};
+use crate::again::Again;
 
 /// A packet on a hook, and what is special about the run.
 #[derive(Clone, Copy, Debug)]
@@ -89,9 +91,9 @@ impl Outcome {
 /// The node.
 pub struct Rig {
     loaded: Loaded,
-    devices: Devices,
+    devices: &'static Devices,
     tables: Tables,
-    hops: Hops,
+    hops: &'static Hops,
     kept: Kept,
     arrivals: Arrivals,
     arrived: bool,
@@ -106,34 +108,28 @@ enum Arrivals {
     Xdp,
 }
 
-/// Makes a node with every kind of peer, direct ones too, and runs a body in its namespace.
-pub fn on_node(label: &str, body: impl Fn(&mut Rig) -> Result<()> + Sync) -> Result<()> {
-    on_node_with(label, "podlane.o", feature::DIRECT, body)
+/// Makes a node with every kind of peer, direct ones too, and runs a body in its namespace. Its programs may have run for other tests,
+/// its maps are as if they had not.
+pub fn on_node(body: impl Fn(&mut Rig) -> Result<()> + Sync) -> Result<()> {
+    on_node_with("podlane.o", feature::DIRECT, body)
 }
 
 /// The same with services, which are given what the node's pods turn out to be, and with masquerade.
 pub fn on_node_serving(
-    label: &str,
     services: impl Fn([Pod; 2]) -> Vec<Exposure> + Sync,
     body: impl Fn(&mut Rig) -> Result<()> + Sync,
 ) -> Result<()> {
     let features =
         feature::DIRECT | feature::SERVICES | feature::MASQUERADE | feature::SERVICE_ECHO | feature::DSR;
-    on(label, "podlane.o", features, services, body)
+    on("podlane.o", features, services, body)
 }
 
 /// The same with another object file and set of features.
-pub fn on_node_with(
-    label: &str,
-    file: &str,
-    features: u32,
-    body: impl Fn(&mut Rig) -> Result<()> + Sync,
-) -> Result<()> {
-    on(label, file, features, |_| Vec::new(), body)
+pub fn on_node_with(file: &str, features: u32, body: impl Fn(&mut Rig) -> Result<()> + Sync) -> Result<()> {
+    on(file, features, |_| Vec::new(), body)
 }
 
 fn on(
-    label: &str,
     file: &str,
     features: u32,
     services: impl Fn([Pod; 2]) -> Vec<Exposure> + Sync,
@@ -143,43 +139,43 @@ fn on(
         body(rig)?;
         Ok(rig.arrived)
     };
-    let arrived = once(label, file, features, Arrivals::Tc, &services, run)?;
+    let file = object(file)?;
+    let arrived = once(&file, features, Arrivals::Tc, &services, run)?;
     if arrived {
         // NP-11: whatever comes by the uplink is decided at XDP as at TC.
-        once(label, file, features | feature::XDP, Arrivals::Xdp, &services, run).context("at XDP")?;
+        once(&file, features | feature::XDP, Arrivals::Xdp, &services, run).context("at XDP")?;
     }
     Ok(())
 }
 
-/// A node with services, both of whose hooks on the uplink are for the body to choose.
+/// A node with services, both of whose hooks on the uplink are for the body to choose, that runs the programs of that object file.
 pub fn on_node_timed<T: Send>(
-    label: &str,
+    file: &Path,
     services: impl Fn([Pod; 2]) -> Vec<Exposure> + Sync,
     body: impl FnOnce(&mut Rig) -> Result<T> + Send,
 ) -> Result<T> {
     let features = feature::DIRECT | feature::SERVICES | feature::MASQUERADE | feature::XDP;
-    once(label, "podlane.o", features, Arrivals::Tc, &services, body)
+    once(file, features, Arrivals::Tc, &services, body)
 }
 
 /// Runs a body on a node of its own.
 fn once<T: Send>(
-    label: &str,
-    file: &str,
+    file: &Path,
     features: u32,
     arrivals: Arrivals,
     services: &(impl Fn([Pod; 2]) -> Vec<Exposure> + Sync),
     body: impl FnOnce(&mut Rig) -> Result<T> + Send,
 ) -> Result<T> {
-    let netns = Netns::new(label)?;
-    let devices = devices::make(&netns)?;
-    let hops = devices::hops(&netns)?;
+    let Place { netns, devices, hops } = place()?;
     // A program run looks up devices in the namespace of the thread that asks for it.
     netns.enter(|| {
-        let tables = Tables::new(&devices, features, &services(devices.pods))?;
-        let loaded = Loaded::new(&object(file)?, &tables)?;
+        let tables = Tables::new(devices, features, &services(devices.pods))?;
+        let loaded = Loaded::new(file.to_owned(), &tables)?;
         let kept = Kept::default();
         let mut rig = Rig { loaded, devices, tables, hops, kept, arrivals, arrived: false };
-        body(&mut rig)
+        let result = body(&mut rig)?;
+        rig.loaded.give_back();
+        Ok(result)
     })
 }
 
@@ -203,8 +199,25 @@ impl Rig {
     }
 
     /// The loaded object.
-    pub fn ebpf(&mut self) -> &mut Ebpf {
+    #[must_use]
+    pub const fn ebpf(&self) -> &Ebpf {
         self.loaded.ebpf()
+    }
+
+    /// The loaded object, for a test to do with as it likes: no other test gets it.
+    pub const fn ebpf_mut(&mut self) -> &mut Ebpf {
+        self.loaded.ebpf_mut()
+    }
+
+    /// Makes the maps what they are for the next test.
+    pub fn start_over(&mut self) -> Result<()> {
+        self.kept = Kept::default();
+        self.loaded.start_over(&self.tables)
+    }
+
+    /// The same object for the same node, loaded once more: what [`start_over`](Self::start_over) is measured by.
+    pub fn anew(&self) -> Result<Ebpf> {
+        self.loaded.anew(&self.tables)
     }
 
     /// A frame that a pod sends.
@@ -262,7 +275,7 @@ impl Rig {
     }
 
     fn compare(&mut self, input: &Input<'_>) -> Result<Outcome> {
-        let (memory, action) = model::run(&self.tables, &self.hops, &self.kept, input);
+        let (memory, action) = model::run(&self.tables, self.hops, &self.kept, input);
         let expected = Seen::of(input.hook, &memory, action);
         let seen = self.loaded.run(input)?;
         ensure!(

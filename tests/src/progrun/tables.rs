@@ -38,7 +38,7 @@ pub struct Tables {
 impl Tables {
     /// What the loader would fill in for the plan.
     pub fn new(devices: &Devices, features: u32, exposures: &[Exposure]) -> Result<Self> {
-        let node: &'static Node = Box::leak(Box::new(node(devices, features)));
+        let node: &'static Node = Box::leak(Box::new(node(devices.gateway, features)));
         let mut tables = Self {
             services: services::tables(node, exposures),
             node,
@@ -79,10 +79,16 @@ impl Tables {
     }
 }
 
-fn node(devices: &Devices, features: u32) -> Node {
+/// The node of the plan with those features, wherever its gateway device may be.
+#[must_use]
+pub fn any_node(features: u32) -> Node {
+    node(1, features)
+}
+
+fn node(gateway_ifindex: u32, features: u32) -> Node {
     let [_, vni @ ..] = VNI.to_be_bytes();
     Node {
-        gateway_ifindex: devices.gateway,
+        gateway_ifindex,
         features,
         mac: NODE_MAC,
         port: PORT.to_be_bytes(),

@@ -47,7 +47,7 @@ fn stays_silent(node: &mut Rig, pod: Pod, packet: &[u8], reason: Reason) -> Resu
 #[test]
 fn an_expired_ttl_is_told() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("ttl", |node| {
+    progrun::on_node(|node| {
         let [here, there] = node.pods();
         for family in Family::BOTH {
             for destination in [there.address(family), peer("near")?.pod(family), peer("direct")?.pod(family)]
@@ -68,7 +68,7 @@ fn an_expired_ttl_is_told() -> Result<()> {
 #[test]
 fn errors_and_later_fragments_are_not_answered() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("silent", |node| {
+    progrun::on_node(|node| {
         let [here, there] = node.pods();
         for family in Family::BOTH {
             let ip = Ip { ttl: 1, ..Ip::new(here.address(family), there.address(family)) };
@@ -100,7 +100,7 @@ fn errors_and_later_fragments_are_not_answered() -> Result<()> {
 #[test]
 fn an_error_beyond_the_allowance_is_withheld() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("budget", |node| {
+    progrun::on_node(|node| {
         let [here, there] = node.pods();
         for family in Family::BOTH {
             let ip = Ip { ttl: 1, ..Ip::new(here.address(family), there.address(family)) };
@@ -121,7 +121,7 @@ fn an_error_beyond_the_allowance_is_withheld() -> Result<()> {
 #[test]
 fn an_address_that_is_no_pods_is_unreachable() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("nobody", |node| {
+    progrun::on_node(|node| {
         let [here, _] = node.pods();
         for family in Family::BOTH {
             let ip = Ip::new(here.address(family), family.pod(0, 99));
@@ -141,7 +141,7 @@ fn an_address_that_is_no_pods_is_unreachable() -> Result<()> {
 #[test]
 fn a_packet_too_big_for_the_path_is_told_its_mtu() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("toobig", |node| {
+    progrun::on_node(|node| {
         let [here, _] = node.pods();
         for family in Family::BOTH {
             for (name, sent) in
@@ -167,7 +167,7 @@ fn a_packet_too_big_for_the_path_is_told_its_mtu() -> Result<()> {
 #[test]
 fn a_packet_too_big_that_may_be_fragmented_goes_up_the_stack() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("tofrag", |node| {
+    progrun::on_node(|node| {
         let [here, _] = node.pods();
         let ip =
             Ip { dont_fragment: false, ..Ip::new(here.address(Family::V4), peer("near")?.pod(Family::V4)) };
@@ -183,7 +183,7 @@ fn a_packet_too_big_that_may_be_fragmented_goes_up_the_stack() -> Result<()> {
 #[test]
 fn a_too_big_error_is_not_answered() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("bigerror", |node| {
+    progrun::on_node(|node| {
         let [here, _] = node.pods();
         for family in Family::BOTH {
             let ip = Ip::new(here.address(family), peer("near")?.pod(family));
@@ -201,7 +201,7 @@ fn a_gso_packet_is_measured_by_its_segments_and_a_refusal_is_counted() -> Result
     /// `ENOTSUPP` of linux/errno.h.
     const REFUSED: i32 = -524;
     require!(setup::ready());
-    progrun::on_node("gso", |node| {
+    progrun::on_node(|node| {
         let [here, _] = node.pods();
         for family in Family::BOTH {
             let peer = peer("near")?;
@@ -229,7 +229,7 @@ fn a_gso_packet_is_measured_by_its_segments_and_a_refusal_is_counted() -> Result
 #[test]
 fn an_error_quotes_ip_options() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("quote", |node| {
+    progrun::on_node(|node| {
         let [here, there] = node.pods();
         let mut options = vec![7, 39, 4];
         options.resize(40, 0);

@@ -23,7 +23,7 @@ fn from_peer(peer: &Peer, family: Family) -> Ip {
 #[test]
 fn a_tunnel_is_taken_off_and_its_packet_delivered() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("decap", |node| {
+    progrun::on_node(|node| {
         let [here, _] = node.pods();
         for peer in PEERS.iter().filter(|peer| peer.kind == route_kind::OVERLAY) {
             for family in Family::BOTH {
@@ -52,7 +52,7 @@ fn a_tunnel_is_taken_off_and_its_packet_delivered() -> Result<()> {
 #[test]
 fn reserved_bits_and_source_ports_do_not_matter() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("reserved", |node| {
+    progrun::on_node(|node| {
         let [here, _] = node.pods();
         for name in SENDERS {
             let peer = peer(name)?;
@@ -77,7 +77,7 @@ fn reserved_bits_and_source_ports_do_not_matter() -> Result<()> {
 #[test]
 fn foreign_packets_pass_untouched() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("foreign", |node| {
+    progrun::on_node(|node| {
         let mut foreign = vec![
             frame::arp(
                 1,
@@ -131,7 +131,7 @@ fn foreign_packets_pass_untouched() -> Result<()> {
 #[test]
 fn a_tunnel_from_no_peer_is_dropped() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("novtep", |node| {
+    progrun::on_node(|node| {
         for (name, family) in [("near", Family::V4), ("near6", Family::V6)] {
             let peer = peer(name)?;
             let packet = from_peer(&peer, family).tcp((1, 2), 2);
@@ -153,7 +153,7 @@ fn a_tunnel_from_no_peer_is_dropped() -> Result<()> {
 #[test]
 fn an_inner_frame_for_another_mac_is_dropped() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("mac", |node| {
+    progrun::on_node(|node| {
         for name in SENDERS {
             let peer = peer(name)?;
             let packet = from_peer(&peer, Family::V4).udp((1, 2), b"");
@@ -172,7 +172,7 @@ fn an_inner_frame_for_another_mac_is_dropped() -> Result<()> {
 #[test]
 fn a_tunnel_that_contradicts_itself_is_dropped() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("badtunnel", |node| {
+    progrun::on_node(|node| {
         for name in SENDERS {
             let peer = peer(name)?;
             for family in Family::BOTH {
@@ -206,7 +206,7 @@ fn a_tunnel_that_contradicts_itself_is_dropped() -> Result<()> {
 #[test]
 fn a_tunnelled_packet_for_elsewhere_is_dropped() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("elsewhere", |node| {
+    progrun::on_node(|node| {
         for name in SENDERS {
             let peer = peer(name)?;
             for family in Family::BOTH {
@@ -226,7 +226,7 @@ fn a_tunnelled_packet_for_elsewhere_is_dropped() -> Result<()> {
 #[test]
 fn a_tunnelled_packet_for_the_node_goes_up_the_stack() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("tohost", |node| {
+    progrun::on_node(|node| {
         for name in SENDERS {
             let peer = peer(name)?;
             for family in Family::BOTH {
@@ -246,7 +246,7 @@ fn a_tunnelled_packet_for_the_node_goes_up_the_stack() -> Result<()> {
 #[test]
 fn a_sender_behind_a_peer_is_told() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("tell", |node| {
+    progrun::on_node(|node| {
         for name in ["near", "near6"] {
             let peer = peer(name)?;
             for family in Family::BOTH {
@@ -287,7 +287,7 @@ const MERGED: [[u8; 4]; 4] = [[0, 0, 0, 0xff], [1, 1, 1, 3], [2, 1, 2, 3], [3, 3
 #[test]
 fn congestion_marks_are_merged_as_rfc_6040_says() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("ecn", |node| {
+    progrun::on_node(|node| {
         let [here, _] = node.pods();
         for name in ["near", "near6"] {
             let peer = peer(name)?;
@@ -323,7 +323,7 @@ fn congestion_marks_are_merged_as_rfc_6040_says() -> Result<()> {
 #[test]
 fn a_direct_peers_plain_packets_are_delivered() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("fromdirect", |node| {
+    progrun::on_node(|node| {
         let [here, _] = node.pods();
         for name in ["direct", "direct6"] {
             let peer = peer(name)?;
@@ -370,7 +370,7 @@ fn a_direct_peers_plain_packets_are_delivered() -> Result<()> {
 #[test]
 fn without_direct_peers_plain_packets_are_foreign() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node_with("nodirect", "podlane.o", 0, |node| {
+    progrun::on_node_with("podlane.o", 0, |node| {
         for family in Family::BOTH {
             let packet = on_wire(&from_peer(&peer("direct")?, family).udp((1, 2), b""));
             let outcome = node.from_uplink(&packet)?;

@@ -15,7 +15,7 @@ use crate::craft::{flows, fragment, hops_taken};
 #[test]
 fn a_packet_for_a_pod_of_the_same_node_gets_the_last_hops_addresses() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("same", |node| {
+    progrun::on_node(|node| {
         let [here, there] = node.pods();
         for family in Family::BOTH {
             for (ttl, tos) in [(64, 0), (255, 0xb9), (2, 1)] {
@@ -43,7 +43,7 @@ fn a_packet_for_a_pod_of_the_same_node_gets_the_last_hops_addresses() -> Result<
 #[test]
 fn a_pod_may_send_to_itself() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("self", |node| {
+    progrun::on_node(|node| {
         let [here, _] = node.pods();
         for family in Family::BOTH {
             let packet = Ip::new(here.address(family), here.address(family)).udp((1, 2), b"me");
@@ -59,7 +59,7 @@ fn a_pod_may_send_to_itself() -> Result<()> {
 #[test]
 fn fragments_are_delivered() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("fragments", |node| {
+    progrun::on_node(|node| {
         let [here, there] = node.pods();
         for family in Family::BOTH {
             let ip = Ip::new(here.address(family), there.address(family));
@@ -82,7 +82,7 @@ fn fragments_are_delivered() -> Result<()> {
 #[test]
 fn a_spoofed_source_is_dropped() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("spoof", |node| {
+    progrun::on_node(|node| {
         let [here, there] = node.pods();
         for family in Family::BOTH {
             let unspecified = match family {
@@ -123,7 +123,7 @@ fn a_spoofed_source_is_dropped() -> Result<()> {
 #[test]
 fn an_allowed_source_passes_for_its_pod_only() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("allowed", |node| {
+    progrun::on_node(|node| {
         let [here, there] = node.pods();
         for (family, inside, beside) in
             [(Family::V4, "192.0.2.9", "192.0.3.9"), (Family::V6, "2001:db8:5::9", "2001:db8:6::9")]
@@ -146,7 +146,7 @@ fn an_allowed_source_passes_for_its_pod_only() -> Result<()> {
 #[test]
 fn the_macs_that_a_pod_writes_do_not_matter() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("macs", |node| {
+    progrun::on_node(|node| {
         let [here, there] = node.pods();
         for family in Family::BOTH {
             let packet = Ip::new(here.address(family), there.address(family)).tcp((1, 2), 2);
@@ -167,7 +167,7 @@ fn the_macs_that_a_pod_writes_do_not_matter() -> Result<()> {
 #[test]
 fn what_is_for_the_node_or_the_outside_goes_up_the_stack() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("stack", |node| {
+    progrun::on_node(|node| {
         let [here, _] = node.pods();
         for family in Family::BOTH {
             for (destination, reason) in [
@@ -194,7 +194,7 @@ fn what_is_for_the_node_or_the_outside_goes_up_the_stack() -> Result<()> {
 #[test]
 fn multicast_and_broadcast_of_a_pod_are_dropped() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("groups", |node| {
+    progrun::on_node(|node| {
         let [here, _] = node.pods();
         for (family, groups) in [
             (Family::V4, ["224.0.0.251", "239.255.255.255", "255.255.255.255"]),

@@ -19,7 +19,7 @@ fn handed_over(packet: &[u8]) -> Vec<u8> {
 #[test]
 fn the_node_reaches_its_own_pods() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("hostpod", |node| {
+    progrun::on_node(|node| {
         let [here, _] = node.pods();
         for family in Family::BOTH {
             for packet in flows(&Ip { ttl: 1, ..Ip::new(family.gateway(), here.address(family)) }) {
@@ -44,7 +44,7 @@ fn the_node_reaches_its_own_pods() -> Result<()> {
 #[test]
 fn the_node_reaches_the_pods_of_its_peers() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("hostpeer", |node| {
+    progrun::on_node(|node| {
         for name in ["near", "routed6", "direct", "direct6"] {
             let peer = peer(name)?;
             for family in Family::BOTH {
@@ -73,7 +73,7 @@ fn the_node_reaches_the_pods_of_its_peers() -> Result<()> {
 #[test]
 fn the_nodes_own_stack_is_told_too() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("hosttold", |node| {
+    progrun::on_node(|node| {
         for family in Family::BOTH {
             let narrow = peer("near6")?;
             let nobody = Ip::new(family.gateway(), family.pod(0, 99)).udp((1, 2), b"x");
@@ -98,7 +98,7 @@ fn the_nodes_own_stack_is_told_too() -> Result<()> {
 #[test]
 fn what_leads_nowhere_is_counted() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("nowhere", |node| {
+    progrun::on_node(|node| {
         for family in Family::BOTH {
             for destination in [outside(family), family.pod(99, 1), family.gateway(), underlay(family, 20)] {
                 let packet = Ip::new(family.gateway(), destination).udp((1, 2), b"");
@@ -117,7 +117,7 @@ fn what_leads_nowhere_is_counted() -> Result<()> {
 #[test]
 fn the_last_hop_touches_only_the_pods_own_packets() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("lasthop", |node| {
+    progrun::on_node(|node| {
         let [here, there] = node.pods();
         for family in Family::BOTH {
             for destination in [there.address(family), outside(family)] {

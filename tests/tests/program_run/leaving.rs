@@ -85,7 +85,7 @@ fn tunnelled(node: &mut Rig, pod: Pod, packet: &[u8]) -> Result<Vec<u8>> {
 #[test]
 fn a_tunnel_packet_has_exactly_these_bytes() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("encap", |node| {
+    progrun::on_node(|node| {
         let [here, _] = node.pods();
         for name in ["near", "routed", "near6", "routed6"] {
             let peer = peer(name)?;
@@ -123,7 +123,7 @@ fn a_tunnel_packet_has_exactly_these_bytes() -> Result<()> {
 #[test]
 fn an_unresolved_neighbour_is_left_to_the_kernel() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("noneigh", |node| {
+    progrun::on_node(|node| {
         let [here, _] = node.pods();
         for name in ["silent", "silent6"] {
             let peer = peer(name)?;
@@ -156,7 +156,7 @@ fn an_unresolved_neighbour_is_left_to_the_kernel() -> Result<()> {
 #[test]
 fn a_remembered_way_is_taken_until_it_is_old() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("ways", |node| {
+    progrun::on_node(|node| {
         let [here, _] = node.pods();
         let peer = peer("near")?;
         let mut underlay = [0; 16];
@@ -188,7 +188,7 @@ fn a_remembered_way_is_taken_until_it_is_old() -> Result<()> {
 #[test]
 fn a_peer_without_an_underlay_route_is_counted() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("lost", |node| {
+    progrun::on_node(|node| {
         let [here, _] = node.pods();
         for family in Family::BOTH {
             let packet = Ip::new(here.address(family), peer("lost")?.pod(family)).udp((1, 2), b"");
@@ -206,7 +206,7 @@ fn a_peer_without_an_underlay_route_is_counted() -> Result<()> {
 #[test]
 fn a_flow_keeps_its_outer_port_and_flows_spread() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("ports", |node| {
+    progrun::on_node(|node| {
         let [here, _] = node.pods();
         for (name, family) in [("near", Family::V4), ("near", Family::V6), ("near6", Family::V4)] {
             let peer = peer(name)?;
@@ -239,7 +239,7 @@ fn a_flow_keeps_its_outer_port_and_flows_spread() -> Result<()> {
 #[test]
 fn fragments_of_a_datagram_share_their_outer_port() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("fragport", |node| {
+    progrun::on_node(|node| {
         let [here, _] = node.pods();
         let peer = peer("near")?;
         for family in Family::BOTH {
@@ -261,7 +261,7 @@ fn fragments_of_a_datagram_share_their_outer_port() -> Result<()> {
 #[test]
 fn a_direct_peer_gets_plain_packets() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("direct", |node| {
+    progrun::on_node(|node| {
         let [here, _] = node.pods();
         for name in ["direct", "direct6"] {
             let peer = peer(name)?;
@@ -285,7 +285,7 @@ fn a_direct_peer_gets_plain_packets() -> Result<()> {
 #[test]
 fn a_peers_own_address_is_reached_through_the_tunnel() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("nodeip", |node| {
+    progrun::on_node(|node| {
         let [here, _] = node.pods();
         for (name, family) in [("near", Family::V4), ("near6", Family::V6)] {
             let peer = peer(name)?;

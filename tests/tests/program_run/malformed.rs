@@ -53,7 +53,7 @@ fn ip(node: &Rig, family: Family) -> Ip {
 #[test]
 fn truncated_packets_are_dropped() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("truncated", |node| {
+    progrun::on_node(|node| {
         for family in Family::BOTH {
             let ip = ip(node, family);
             for (packet, upper) in [
@@ -82,7 +82,7 @@ fn truncated_packets_are_dropped() -> Result<()> {
 #[test]
 fn ipv4_headers_that_contradict_themselves_are_dropped() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("bad4", |node| {
+    progrun::on_node(|node| {
         let right = ip(node, Family::V4).udp((1, 2), b"some data");
         let mut wrong = Vec::new();
         for first in [0x40, 0x41, 0x44, 0x4f, 0x05, 0x55, 0xf5] {
@@ -112,7 +112,7 @@ fn ipv4_headers_that_contradict_themselves_are_dropped() -> Result<()> {
 #[test]
 fn trailing_bytes_are_tolerated() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("padding", |node| {
+    progrun::on_node(|node| {
         for family in Family::BOTH {
             for packet in flows(&ip(node, family)) {
                 is_delivered(node, &[&packet[..], &[0; 26]].concat())?;
@@ -126,7 +126,7 @@ fn trailing_bytes_are_tolerated() -> Result<()> {
 #[test]
 fn ipv6_headers_that_contradict_themselves_are_dropped() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("bad6", |node| {
+    progrun::on_node(|node| {
         let right = ip(node, Family::V6).udp((1, 2), b"some data");
         for version in [0x40, 0x50, 0x70, 0xf0, 0x00] {
             let [here, _] = node.pods();
@@ -159,7 +159,7 @@ fn extension(next: u8, units: u8) -> Vec<u8> {
 #[test]
 fn ipv6_extension_headers_are_walked() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("extensions", |node| {
+    progrun::on_node(|node| {
         let ip = ip(node, Family::V6);
         let udp = ip.udp((1, 2), b"data")[40..].to_vec();
         let fragment = |next: u8, word: u16| {
@@ -222,7 +222,7 @@ impl Replaced for Vec<u8> {
 #[test]
 fn ipv4_options_are_skipped_and_kept() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("options", |node| {
+    progrun::on_node(|node| {
         let [here, _] = node.pods();
         let near = peer("near")?;
         for words in 1..=10 {
@@ -259,7 +259,7 @@ fn ipv4_options_are_skipped_and_kept() -> Result<()> {
 #[test]
 fn what_is_not_ip_is_dropped() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("notip", |node| {
+    progrun::on_node(|node| {
         let [here, _] = node.pods();
         for ether_type in [frame::VLAN, 0x88a8, 0x88cc, 0x8863, 0x0000, 0x05dc, 0xffff] {
             let frame = frame::ethernet_of_type(here.mac, NODE_MAC, ether_type, &[0x45; 60]);
@@ -273,7 +273,7 @@ fn what_is_not_ip_is_dropped() -> Result<()> {
 #[test]
 fn every_prefix_of_every_packet_is_accounted_for() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("prefixes", |node| {
+    progrun::on_node(|node| {
         for frame in valid(node)? {
             for length in (ETH..frame.bytes.len()).step_by(3) {
                 let bytes = &frame.bytes[..length];

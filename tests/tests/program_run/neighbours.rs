@@ -33,7 +33,7 @@ fn v6(pod: Pod) -> Result<Ipv6Addr> {
 #[test]
 fn arp_for_the_gateway_is_answered() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("arp", |node| {
+    progrun::on_node(|node| {
         let [here, _] = node.pods();
         let me = (here.mac, v4(here)?);
         for (to, padding) in [(BROADCAST, 0), (NODE_MAC, 0), (BROADCAST, 18)] {
@@ -53,7 +53,7 @@ fn arp_for_the_gateway_is_answered() -> Result<()> {
 #[test]
 fn other_arp_is_ignored() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("otherarp", |node| {
+    progrun::on_node(|node| {
         let [here, there] = node.pods();
         let (me, nobody) = ((here.mac, v4(here)?), [0; 6]);
         for frame in [
@@ -78,7 +78,7 @@ fn other_arp_is_ignored() -> Result<()> {
 #[test]
 fn malformed_arp_is_dropped() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("badarp", |node| {
+    progrun::on_node(|node| {
         let [here, _] = node.pods();
         let right = arp(1, (here.mac, v4(here)?), ([0; 6], GATEWAY4), BROADCAST);
         for length in ETH..right.len() {
@@ -98,7 +98,7 @@ fn malformed_arp_is_dropped() -> Result<()> {
 #[test]
 fn a_solicitation_for_the_gateway_is_answered() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("ndp", |node| {
+    progrun::on_node(|node| {
         let [here, _] = node.pods();
         let mut body = vec![0x60, 0, 0, 0];
         body.extend(GATEWAY6.octets());
@@ -132,7 +132,7 @@ fn a_solicitation_for_the_gateway_is_answered() -> Result<()> {
 #[test]
 fn other_neighbour_discovery_is_ignored() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("otherndp", |node| {
+    progrun::on_node(|node| {
         let [here, there] = node.pods();
         let (own, group) = (v6(here)?, SolicitTo::Group);
         let mut ignored = vec![

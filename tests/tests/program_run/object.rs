@@ -47,10 +47,10 @@ impl log::Log for Kept {
 fn the_trace_build_logs_each_verdict() -> Result<()> {
     require!(setup::ready());
     require!(progrun::object("podlane-trace.o"));
-    progrun::on_node_with("trace", "podlane-trace.o", ALL, |node| {
+    progrun::on_node_with("podlane-trace.o", ALL, |node| {
         let kept = Kept::default();
         let mut logger =
-            EbpfLogger::init_with_logger(node.ebpf(), kept.clone()).context("attach to the log")?;
+            EbpfLogger::init_with_logger(node.ebpf_mut(), kept.clone()).context("attach to the log")?;
         let [here, there] = node.pods();
         for family in Family::BOTH {
             let frame = here.sends(&Ip::new(here.address(family), there.address(family)).udp((1, 2), b"x"));
@@ -81,7 +81,7 @@ fn a_dump_of_a_map_names_its_fields() -> Result<()> {
             writeln!(std::io::stderr(), "SKIPPED: a_dump_of_a_map_names_its_fields: no bpftool here");
         return Ok(());
     }
-    progrun::on_node("dump", |node| {
+    progrun::on_node(|node| {
         for (map, fields) in [
             (name::COUNTERS, &["to_pod", "to_overlay", "malformed", "packets", "bytes"][..]),
             (name::POD_TRAFFIC, &["rx_packets", "tx_bytes"]),

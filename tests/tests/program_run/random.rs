@@ -40,7 +40,7 @@ impl Numbers {
 #[test]
 fn mutated_packets_are_decided_as_in_memory() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node("random", |node| {
+    progrun::on_node(|node| {
         let mut numbers = Numbers(0x2545_f491_4f6c_dd1d);
         for frame in valid(node)? {
             for round in 0..ROUNDS {

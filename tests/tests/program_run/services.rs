@@ -20,7 +20,7 @@ const ACK: u8 = 0x10;
 const RST: u8 = 0x04;
 
 /// A service address.
-fn vip(family: Family) -> IpAddr {
+pub fn vip(family: Family) -> IpAddr {
     match family {
         Family::V4 => [10, 32, 0, 10].into(),
         Family::V6 => [0xfd00, 0x10, 0x32, 0, 0, 0, 0, 10].into(),
@@ -30,7 +30,7 @@ fn vip(family: Family) -> IpAddr {
 /// Port 80 is the second pod's 8080 over TCP, port 53 is the peer's pod's 5353 over UDP, port 81 has nobody, port 82 is the node's
 /// own 8082, port 83 is the first pod itself; node ports 30080 and 30053 are the first two of them, 30054 the second with direct
 /// server return, and 30055 of the peer the first, for whom the peer hands on.
-fn services([here, there]: [Pod; 2]) -> Vec<Exposure> {
+pub fn services([here, there]: [Pod; 2]) -> Vec<Exposure> {
     let mut exposures = Vec::new();
     for family in Family::BOTH {
         let node = underlay(family, 20);
@@ -70,7 +70,7 @@ fn loopback(family: Family) -> IpAddr {
 #[test]
 fn a_pod_calls_a_service_with_a_local_backend() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node_serving("svc-local", services, |node| {
+    progrun::on_node_serving(services, |node| {
         let [here, there] = node.pods();
         for family in Family::BOTH {
             let (client, backend) = (here.address(family), there.address(family));
@@ -94,7 +94,7 @@ fn a_pod_calls_a_service_with_a_local_backend() -> Result<()> {
 #[test]
 fn a_datagram_without_checksum_has_none_afterwards() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node_serving("svc-zero", services, |node| {
+    progrun::on_node_serving(services, |node| {
         let [here, _] = node.pods();
         let family = Family::V4;
         let client = here.address(family);
@@ -112,7 +112,7 @@ fn a_datagram_without_checksum_has_none_afterwards() -> Result<()> {
 #[test]
 fn a_pod_calls_a_service_with_a_remote_backend() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node_serving("svc-remote", services, |node| {
+    progrun::on_node_serving(services, |node| {
         let [here, _] = node.pods();
         for family in Family::BOTH {
             let client = here.address(family);
@@ -136,7 +136,7 @@ fn a_pod_calls_a_service_with_a_remote_backend() -> Result<()> {
 #[test]
 fn a_pod_reaches_itself_through_its_service() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node_serving("svc-hairpin", services, |node| {
+    progrun::on_node_serving(services, |node| {
         let [here, _] = node.pods();
         for family in Family::BOTH {
             let own = here.address(family);
@@ -160,7 +160,7 @@ fn a_pod_reaches_itself_through_its_service() -> Result<()> {
 #[test]
 fn who_finds_nobody_is_told() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node_serving("svc-nobody", services, |node| {
+    progrun::on_node_serving(services, |node| {
         let [here, _] = node.pods();
         for family in Family::BOTH {
             let ip = Ip::new(here.address(family), vip(family));
@@ -185,7 +185,7 @@ fn who_finds_nobody_is_told() -> Result<()> {
 #[test]
 fn a_service_address_answers_ping() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node_serving("svc-ping", services, |node| {
+    progrun::on_node_serving(services, |node| {
         let [here, _] = node.pods();
         for family in Family::BOTH {
             let ip = Ip::new(here.address(family), vip(family));
@@ -204,7 +204,7 @@ fn a_service_address_answers_ping() -> Result<()> {
 #[test]
 fn a_client_outside_calls_a_node_port_with_a_local_backend() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node_serving("svc-np-local", services, |node| {
+    progrun::on_node_serving(services, |node| {
         let [_, there] = node.pods();
         for family in Family::BOTH {
             let (client, own) = (outside(family), underlay(family, 20));
@@ -229,7 +229,7 @@ fn a_client_outside_calls_a_node_port_with_a_local_backend() -> Result<()> {
 #[test]
 fn a_client_outside_calls_a_node_port_with_a_remote_backend() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node_serving("svc-np-remote", services, |node| {
+    progrun::on_node_serving(services, |node| {
         for family in Family::BOTH {
             let (client, own) = (outside(family), underlay(family, 20));
             let frame = on_wire(&Ip::new(client, own).udp((4000, 30053), b"question"));
@@ -254,7 +254,7 @@ fn a_client_outside_calls_a_node_port_with_a_remote_backend() -> Result<()> {
 #[test]
 fn a_client_outside_is_handed_on() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node_serving("svc-dsr", services, |node| {
+    progrun::on_node_serving(services, |node| {
         for family in Family::BOTH {
             let (client, own) = (outside(family), underlay(family, 20));
             let question = Ip::new(client, own).udp((4000, 30054), b"question");
@@ -281,7 +281,7 @@ fn a_client_outside_is_handed_on() -> Result<()> {
 #[test]
 fn a_client_that_was_handed_on_is_answered() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node_serving("svc-handed-on", services, |node| {
+    progrun::on_node_serving(services, |node| {
         let [_, there] = node.pods();
         for family in Family::BOTH {
             let (client, called) = (outside(family), underlay(family, 21));
@@ -309,7 +309,7 @@ fn a_client_that_was_handed_on_is_answered() -> Result<()> {
 #[test]
 fn a_pod_leaves_under_the_nodes_address() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node_serving("masq", services, |node| {
+    progrun::on_node_serving(services, |node| {
         let [here, _] = node.pods();
         for family in Family::BOTH {
             let (pod, own, there) = (here.address(family), underlay(family, 20), outside(family));
@@ -344,7 +344,7 @@ fn a_pod_leaves_under_the_nodes_address() -> Result<()> {
 #[test]
 fn an_error_about_a_translated_packet_quotes_it_as_it_was_sent() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node_serving("svc-icmp", services, |node| {
+    progrun::on_node_serving(services, |node| {
         let [here, there] = node.pods();
         for family in Family::BOTH {
             let (client, backend) = (here.address(family), there.address(family));
@@ -371,7 +371,7 @@ fn an_error_about_a_translated_packet_quotes_it_as_it_was_sent() -> Result<()> {
 #[test]
 fn a_backend_of_the_nodes_own_network() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node_serving("svc-host", services, |node| {
+    progrun::on_node_serving(services, |node| {
         let [here, _] = node.pods();
         for family in Family::BOTH {
             let (client, own) = (here.address(family), underlay(family, 20));
@@ -397,7 +397,7 @@ fn a_backend_of_the_nodes_own_network() -> Result<()> {
 #[test]
 fn a_tuple_may_be_used_again() -> Result<()> {
     require!(setup::ready());
-    progrun::on_node_serving("ct-again", services, |node| {
+    progrun::on_node_serving(services, |node| {
         let [here, there] = node.pods();
         for family in Family::BOTH {
             let (client, backend) = (here.address(family), there.address(family));

@@ -31,11 +31,20 @@ pub fn end_to_end(report: &Report, look: Look) -> Result<String, fmt::Error> {
 pub fn arrivals(report: &Report, look: Look) -> Result<String, fmt::Error> {
     let mut text = String::new();
     if !report.arrivals.is_empty() {
-        let mut table = numbers(&["does"], &["TC", "XDP", "XDP to TC", "XDP, warm"]);
-        for Arrival { does, tc, xdp, warm } in &report.arrivals {
+        let compared = report.arrivals.iter().any(|arrival| !arrival.before.is_empty());
+        let before: &[&str] = if compared { &["before", "to before"] } else { &[] };
+        let mut table = numbers(&["does"], &[&["TC", "XDP", "XDP to TC", "XDP, warm"], before].concat());
+        for Arrival { does, tc, xdp, warm, before } in &report.arrivals {
             let whole = |values| show(Spread::of(values), |value| format!("{value:.0}"));
             let ratio = show(Spread::of_ratios(xdp, tc), |times| format!("{times:.2}"));
-            table.add_row([(*does).to_owned(), whole(tc), whole(xdp), ratio, whole(warm)]);
+            let mut row = vec![(*does).to_owned(), whole(tc), whole(xdp), ratio, whole(warm)];
+            if compared {
+                row.extend([
+                    whole(before),
+                    show(Spread::of_ratios(warm, before), |times| format!("{times:.2}")),
+                ]);
+            }
+            table.add_row(row);
         }
         section(&mut text, "A packet of the underlay, nanoseconds per run", &table, look)?;
     }
