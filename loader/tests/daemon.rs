@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{fs, net::IpAddr, os::unix::net::UnixDatagram, process::Command, time::Duration};
+use std::{fs, net::IpAddr, os::unix::net::UnixDatagram, process::Command};
 
 use aya::{
     Ebpf,
@@ -11,7 +11,7 @@ use aya::{
 };
 use loader::{bpf, device::host_device_name, netlink::Handle, run};
 use nix::sys::signal::Signal;
-use node::{Node, wait_until};
+use node::{Node, deadline, wait_until};
 use support::{Netns, can_run, in_new_netns};
 
 #[path = "support/node.rs"]
@@ -386,7 +386,7 @@ fn the_service_manager_is_told() {
     with_node(|node| {
         let path = node.directory.path().join("notify");
         let manager = UnixDatagram::bind(&path).unwrap();
-        manager.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        manager.set_read_timeout(Some(deadline())).unwrap();
         node.configure(&[], "");
         let mut command: Command = node.command();
         let mut child = command.env("NOTIFY_SOCKET", &path).spawn().unwrap();

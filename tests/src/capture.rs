@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::{netns::Netns, packet::Packet, sockopt, wait::PATIENCE};
+use crate::{netns::Netns, packet::Packet, sockopt, wait};
 
 /// Larger than any packet that a device hands over whole.
 const LARGEST: usize = 256 * 1024;
@@ -42,9 +42,10 @@ impl Capture {
 
     /// Waits for the first packet that `wanted` makes something of.
     pub fn find<T>(&mut self, what: &str, wanted: impl FnMut(&Packet) -> Option<T>) -> Result<T> {
-        match self.find_within(PATIENCE, wanted)? {
+        let patience = wait::patience();
+        match self.find_within(patience, wanted)? {
             Some(found) => Ok(found),
-            None => bail!("{what}: not seen on {} within {PATIENCE:?}", self.device),
+            None => bail!("{what}: not seen on {} within {patience:?}", self.device),
         }
     }
 

@@ -83,8 +83,10 @@ pub fn checksum_complaints() -> Vec<String> {
     log.lines().filter(|line| line.contains("hw csum failure")).map(str::to_owned).collect()
 }
 
-/// Says that a test is skipped, past libtest, which swallows what passing tests print.
+/// Says that a test is skipped: to libtest, which shows it to `cargo xtask test`, and past it, as it swallows what passing
+/// tests print otherwise.
 pub fn skipped(test: &str, reason: &anyhow::Error) {
+    println!("SKIPPED: {test}: {reason:#}");
     let _unheard = writeln!(io::stderr(), "SKIPPED: {test}: {reason:#}");
 }
 

@@ -1,26 +1,46 @@
 //! Waiting for a condition, never for a time.
 
 use std::{
+    env,
+    sync::OnceLock,
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Result, bail};
 
-/// How long a condition that is expected to come true may take, on a machine with other work to do.
-pub const PATIENCE: Duration = Duration::from_secs(15);
+/// How many times slower than usual this machine is said to be: `cargo xtask vm-test` says so of emulated ones.
+const SLOWNESS: &str = "PODLANE_PATIENCE";
 
-/// Polls until `poll` has an answer; after [`PATIENCE`] fails with `what` and the last error.
-pub fn until<T>(what: &str, poll: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-    until_within(PATIENCE, what, poll)
+/// How long to wait on this machine for what takes so long on an ordinary one. For upper bounds of waiting only: what a
+/// test asserts about times stays as it is.
+#[must_use]
+pub fn scaled(usual: Duration) -> Duration {
+    static FACTOR: OnceLock<u32> = OnceLock::new();
+    usual * *FACTOR.get_or_init(|| factor(env::var(SLOWNESS).ok().as_deref()))
 }
 
-/// As [`until`], with a deadline of its own.
-pub fn until_within<T>(
-    patience: Duration,
-    what: &str,
-    mut poll: impl FnMut() -> Result<Option<T>>,
-) -> Result<T> {
+fn factor(said: Option<&str>) -> u32 {
+    said.and_then(|said| said.parse().ok()).filter(|factor| (1..=1000).contains(factor)).unwrap_or(1)
+}
+
+/// How long a condition that is expected to come true may take, on a machine with other work to do.
+#[must_use]
+pub fn patience() -> Duration {
+    scaled(Duration::from_secs(15))
+}
+
+/// Polls until `poll` has an answer; after [`patience`] fails with `what` and the last error.
+pub fn until<T>(what: &str, poll: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    poll_until(patience(), what, poll)
+}
+
+/// As [`until`], with a deadline of its own on an ordinary machine.
+pub fn until_within<T>(patience: Duration, what: &str, poll: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    poll_until(scaled(patience), what, poll)
+}
+
+fn poll_until<T>(patience: Duration, what: &str, mut poll: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let deadline = Instant::now() + patience;
     loop {
         let last = match poll() {
@@ -32,5 +52,16 @@ pub fn until_within<T>(
             bail!("{what}: not within {patience:?}{last}");
         }
         thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_is_as_slow_as_it_is_said_to_be() {
+        assert_eq!([Some("10"), Some("1"), None].map(factor), [10, 1, 1]);
+        assert_eq!([Some("0"), Some("fast"), Some("")].map(factor), [1, 1, 1]);
     }
 }

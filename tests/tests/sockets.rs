@@ -25,7 +25,9 @@ use testbed::{
 
 const NODE_PORT: u16 = 30_080;
 /// How long an answer is waited for.
-const STEP: Duration = Duration::from_secs(5);
+fn step() -> Duration {
+    wait::scaled(Duration::from_secs(5))
+}
 /// Every program, as it is pinned.
 const PROGRAMS: [&str; 8] = [
     "sock_connect4",
@@ -56,8 +58,8 @@ struct Tcp(TcpStream);
 
 impl Tcp {
     fn connect(from: &Netns, to: SocketAddr) -> Result<Self> {
-        let stream = from.enter(|| Ok(TcpStream::connect_timeout(&to, STEP)?))?;
-        stream.set_read_timeout(Some(STEP))?;
+        let stream = from.enter(|| Ok(TcpStream::connect_timeout(&to, step())?))?;
+        stream.set_read_timeout(Some(step()))?;
         Ok(Self(stream))
     }
 
@@ -79,7 +81,7 @@ impl Tcp {
 fn udp(from: &Netns, to: SocketAddr) -> Result<UdpSocket> {
     let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0_u16; 8].into() };
     let socket = from.enter(|| Ok(UdpSocket::bind((any, 0))?))?;
-    socket.set_read_timeout(Some(STEP))?;
+    socket.set_read_timeout(Some(step()))?;
     Ok(socket)
 }
 
@@ -492,7 +494,7 @@ fn a_chosen_address_of_the_node_is_kept() -> Result<()> {
     for ipv4 in FAMILIES {
         let own = who::at(&bed.node(0).spec.addresses(), ipv4, 0)?;
         let socket = bed.node(0).netns.enter(|| Ok(UdpSocket::bind(own)?))?;
-        socket.set_read_timeout(Some(STEP))?;
+        socket.set_read_timeout(Some(step()))?;
         let service = cluster_ip(1, ipv4);
         ensure!(ask(&socket, service)? == ("pod-1-0".to_owned(), service), "{service}");
     }

@@ -144,7 +144,7 @@ fn foreign_udp_reaches_the_node_untouched() -> Result<()> {
     let (node, peer) = (&cluster.podlane[0], &cluster.podlane[1]);
     traffic::udp::echo(&peer.netns, (&node.netns, node.spec.address()), &[1, 1000, 8000])?;
     let socket = node.netns.enter(|| Ok(std::net::UdpSocket::bind(("0.0.0.0", PORT))?))?;
-    socket.set_read_timeout(Some(testbed::wait::PATIENCE))?;
+    socket.set_read_timeout(Some(testbed::wait::patience()))?;
     let forger = Forger::new(node, peer)?;
     let payload = vxlan(9, &forger.inner(0, 1)?);
     forger.send(&forger.outer().udp((40_000, PORT), &payload))?;

@@ -36,6 +36,12 @@ pub(crate) fn announce_and_run(command: &mut Command) -> Result<()> {
 
 /// Runs the command and returns what it printed to stdout; stderr is part of the error where it fails.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let bytes = output_bytes(command)?;
+    String::from_utf8(bytes).with_context(|| format!("`{}` printed no UTF-8", shown(command)))
+}
+
+/// As [`output`], for what prints no text.
+pub(crate) fn output_bytes(command: &mut Command) -> Result<Vec<u8>> {
     let output = command
         .stdin(Stdio::null())
         .output()
@@ -44,7 +50,7 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
         let stderr = String::from_utf8_lossy(&output.stderr);
         bail!("`{}` failed: {}\n{}", shown(command), output.status, stderr.trim_end());
     }
-    String::from_utf8(output.stdout).with_context(|| format!("`{}` printed no UTF-8", shown(command)))
+    Ok(output.stdout)
 }
 
 /// As [`output`], with the terminal as the command's stderr: for what reports its progress there.

@@ -14,6 +14,7 @@ mod testbed;
 mod toolchain;
 mod tools;
 mod verifier_budget;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -36,6 +37,7 @@ enum Verb {
     /// `--keep` leaves the cluster up and prints commands to look around with.
     Demo(testbed::Options),
     Test(test::Options),
+    VmTest(vm::Options),
     /// Measure the dataplane against the kernel's own and against kube-proxy's rules, in one run.
     Bench(testbed::Options),
     VerifierBudget(verifier_budget::Options),
@@ -44,6 +46,10 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
+    // The first process of a virtual machine of `vm-test` is this program too.
+    if vm::guest::is_guest() {
+        vm::guest::run();
+    }
     let Cli { verb } = Cli::parse();
     match run(&verb) {
         Ok(code) => code,
@@ -59,6 +65,7 @@ fn run(verb: &Verb) -> Result<ExitCode> {
         Verb::BuildEbpf(options) => build_ebpf::run(*options).map(|()| ExitCode::SUCCESS),
         Verb::Demo(options) => testbed::run("demo", testbed::Profile::Dev, options),
         Verb::Test(options) => test::run(options),
+        Verb::VmTest(options) => vm::run(options),
         Verb::Bench(options) => {
             tools::install_missing_for_benches();
             testbed::run("bench", testbed::Profile::Release, options)

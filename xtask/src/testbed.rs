@@ -50,7 +50,7 @@ pub(crate) fn run(binary: &str, profile: Profile, options: &Options) -> Result<E
             let code = status.code().and_then(|code| u8::try_from(code).ok());
             Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
         }
-        End::Interrupted(_) | End::Hung => {
+        End::Interrupted(_) | End::Hung | End::Lost => {
             // It takes its own things down when it is told to stop; where it could not, this does.
             let clean = command::run(command::as_root(directory.join("podlane-testbed"))?.arg("clean"));
             clean.context("the testbed was not cleaned up")?;

@@ -1,5 +1,7 @@
 //! The programs that the tests, the demo and the benchmark call, in one place.
 
+use anyhow::{Result, ensure};
+
 use crate::{packages, project};
 
 /// A program of the machine.
@@ -31,6 +33,16 @@ const FOR_BENCHES: [Tool; 2] = [
     Tool { program: "nft", package: "nftables", purpose: "benches against nftables mode" },
 ];
 
+/// What virtual machines are run with, and what their kernels' modules are unpacked with.
+pub(crate) const FOR_VMS: [Tool; 2] = [
+    Tool {
+        program: "qemu-system-x86_64",
+        package: "qemu-system-x86",
+        purpose: "tests on other kernels, in virtual machines",
+    },
+    Tool { program: "xz", package: "xz-utils", purpose: "modules of those kernels" },
+];
+
 /// Those that are not there.
 pub(crate) fn missing() -> impl Iterator<Item = &'static Tool> {
     missing_of(&TOOLS)
@@ -44,6 +56,14 @@ pub(crate) fn install_missing() {
 /// As [`install_missing`], for what only the benches need.
 pub(crate) fn install_missing_for_benches() {
     install(missing_of(&FOR_BENCHES), "the benches of services can't run");
+}
+
+/// Installs what virtual machines need, and fails where they can't be had: nothing else could be run instead.
+pub(crate) fn install_missing_for_vms() -> Result<()> {
+    install(missing_of(&FOR_VMS), "no virtual machine can be run");
+    let missing: Vec<&str> = missing_of(&FOR_VMS).map(|tool| tool.program).collect();
+    ensure!(missing.is_empty(), "not on this machine: {}", missing.join(", "));
+    Ok(())
 }
 
 fn missing_of(tools: &'static [Tool]) -> impl Iterator<Item = &'static Tool> {

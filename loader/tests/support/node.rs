@@ -33,15 +33,18 @@ use tempfile::TempDir;
 
 use crate::support::Netns;
 
-/// How long anything may take.
-const DEADLINE: Duration = Duration::from_secs(20);
+/// How long anything may take: on a machine that is said to be slow (`cargo xtask vm-test`) so many times longer.
+pub fn deadline() -> Duration {
+    let slowness = std::env::var("PODLANE_PATIENCE").ok().and_then(|said| said.parse().ok());
+    Duration::from_secs(20) * slowness.unwrap_or(1)
+}
 
 /// Waits until `condition` holds.
 #[track_caller]
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < DEADLINE, "waited in vain: {what}");
+        assert!(start.elapsed() < deadline(), "waited in vain: {what}");
         thread::sleep(Duration::from_millis(20));
     }
 }
@@ -159,7 +162,7 @@ impl Node {
         let start = Instant::now();
         while !self.log().contains(text) {
             let ended = self.loader.as_mut().unwrap().child.try_wait().unwrap();
-            assert!(ended.is_none() && start.elapsed() < DEADLINE, "no `{text}` in:\n{}", self.log());
+            assert!(ended.is_none() && start.elapsed() < deadline(), "no `{text}` in:\n{}", self.log());
             thread::sleep(Duration::from_millis(20));
         }
     }

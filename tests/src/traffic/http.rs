@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 
-use super::{STEP, tcp};
+use super::{step, tcp};
 use crate::netns::Netns;
 
 /// Serves one request at an address, asks for it from another namespace, and returns the body.
@@ -18,7 +18,7 @@ pub fn get(from: &Netns, to: (&Netns, IpAddr), body: &str) -> Result<String> {
         format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
     let server = thread::spawn(move || -> Result<()> {
         let (mut stream, _) = listener.accept().context("accept")?;
-        stream.set_read_timeout(Some(STEP)).context("set a read timeout")?;
+        stream.set_read_timeout(Some(step())).context("set a read timeout")?;
         let mut lines = BufReader::new(stream.try_clone().context("duplicate the stream")?).lines();
         while !lines.next().context("the request ends early")??.is_empty() {}
         stream.write_all(answer.as_bytes()).context("answer")

@@ -11,11 +11,11 @@ pub mod who;
 
 pub use ping::{Ping, ping};
 
-use std::{net::IpAddr, sync::OnceLock};
+use std::{net::IpAddr, sync::OnceLock, time::Duration};
 
 use anyhow::Result;
 
-use crate::netns::Netns;
+use crate::{netns::Netns, wait};
 
 /// One of each: ping, HTTP, a TCP stream, and UDP from one byte to 8 KB in fragments.
 pub fn every_kind(from: &Netns, to: (&Netns, IpAddr)) -> Result<()> {
@@ -26,7 +26,9 @@ pub fn every_kind(from: &Netns, to: (&Netns, IpAddr)) -> Result<()> {
 }
 
 /// How long any one step of a conversation may take.
-const STEP: std::time::Duration = std::time::Duration::from_secs(10);
+fn step() -> Duration {
+    wait::scaled(Duration::from_secs(10))
+}
 
 /// Length of the sequence that all content is cut from; prime, so that no packet or buffer size divides it.
 const PERIOD: usize = 1_000_003;

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 
-use super::{STEP, mismatch, pattern};
+use super::{mismatch, pattern, step};
 use crate::{netns::Netns, sockopt};
 
 const SOL_UDP: i32 = 17;
@@ -22,7 +22,7 @@ pub fn bind(at: &Netns, address: IpAddr) -> Result<UdpSocket> {
     let socket = at.enter(|| {
         UdpSocket::bind((address, 0)).with_context(|| format!("bind to {address} in {}", at.name()))
     })?;
-    socket.set_read_timeout(Some(STEP)).context("set a read timeout")?;
+    socket.set_read_timeout(Some(step())).context("set a read timeout")?;
     sockopt::set(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, BUFFER)?;
     Ok(socket)
 }

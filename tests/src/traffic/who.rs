@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 
 pub use self::{client::Session, server::Server};
-use crate::{config::Protocol, netns::Netns};
+use crate::{config::Protocol, netns::Netns, wait};
 
 /// How long something that must not come is waited for.
 const SILENCE: Duration = Duration::from_millis(400);
@@ -68,8 +68,9 @@ pub fn refused(from: &Netns, protocol: Protocol, to: SocketAddr) -> Result<()> {
 
 /// Asks, and must hear nothing at all: neither an answer nor an error.
 pub fn silent(from: &Netns, protocol: Protocol, to: SocketAddr) -> Result<()> {
-    let asked = Session::open_within(SILENCE, from, protocol, to).and_then(|mut session| {
-        session.patience(SILENCE)?;
+    let silence = wait::scaled(SILENCE);
+    let asked = Session::open_within(silence, from, protocol, to).and_then(|mut session| {
+        session.patience(silence)?;
         session.ask()
     });
     let error = match asked {

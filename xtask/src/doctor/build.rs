@@ -1,12 +1,15 @@
 //! The toolchain of the programs and the tools of the tests.
 
+use std::path::Path;
+
 use super::{Finding, State};
 use crate::{build_ebpf::Variant, project, toolchain::Inventory, tools};
 
 pub(super) fn findings() -> Vec<Finding> {
     let mut findings = toolchain();
     findings.push(object());
-    findings.extend(tools::TOOLS.iter().map(tool));
+    findings.extend(tools::TOOLS.iter().chain(&tools::FOR_VMS).map(tool));
+    findings.push(kvm());
     findings
 }
 
@@ -34,6 +37,14 @@ fn object() -> Finding {
     Finding::new("toolchain", "BPF object", state)
         .detail(project::shown(&path))
         .cost("the loader does not compile before `cargo xtask build-ebpf`")
+}
+
+fn kvm() -> Finding {
+    let path = "/dev/kvm";
+    let state = if Path::new(path).exists() { State::Present } else { State::Absent };
+    Finding::new("test tools", "KVM", state)
+        .detail(format!("{path}; `cargo xtask vm-test` tries whether it works"))
+        .cost("`cargo xtask vm-test` emulates its machines in software, ten to twenty times slower")
 }
 
 fn tool(tool: &tools::Tool) -> Finding {

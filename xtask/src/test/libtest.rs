@@ -112,6 +112,7 @@ impl Reader {
         let place = running.map_or_else(|| binary.to_owned(), |test| format!("{test} in {binary}"));
         match end {
             End::Hung => failed.push(format!("{place} (printed nothing for too long)")),
+            End::Lost => failed.push(format!("{place} (the guest died)")),
             End::Exited(status) if !finished => failed.push(format!("{place} (ended early: {status})")),
             End::Exited(status) if !status.success() && failed.is_empty() => {
                 failed.push(format!("{binary} (no test failed, but: {status})"));

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every layer of tests, one account at the end.
 
-mod libtest;
-mod suite;
+pub(crate) mod libtest;
+pub(crate) mod suite;
 
 use std::{
     collections::BTreeMap,
@@ -22,13 +22,13 @@ use self::{
 use crate::{
     build_ebpf::{self, Variant},
     child::{self, End},
-    command, signals, tools,
+    command, signals, tools, vm,
 };
 
 /// A test binary that prints nothing for so long hangs.
 const PATIENCE: Duration = Duration::from_mins(10);
 
-/// Run the tests: host, program-run and end-to-end.
+/// Run the tests: host, program-run, end-to-end, and some of those on other kernels in virtual machines.
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Run only this suite (may be given more than once).
@@ -40,35 +40,62 @@ pub(crate) struct Options {
 }
 
 /// What cargo has built for a run.
-struct Built {
-    binaries: Vec<Binary>,
-    loader: Option<PathBuf>,
-    testbed: Option<PathBuf>,
+#[derive(Debug)]
+pub(crate) struct Built {
+    /// The test binaries.
+    pub(crate) binaries: Vec<Binary>,
+    /// The loader that tests start.
+    pub(crate) loader: Option<PathBuf>,
+    /// What removes what killed tests left.
+    pub(crate) testbed: Option<PathBuf>,
 }
+
+/// What each suite came to, with the time that it took.
+pub(crate) type Results = BTreeMap<Suite, (Counts, Duration)>;
 
 /// Runs the verb.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let Options { only, arguments } = options;
     let suites: Vec<Suite> =
         Suite::ALL.into_iter().filter(|suite| only.is_empty() || only.contains(suite)).collect();
-    let needs_root = suites.iter().any(|suite| suite.needs_root());
+    let loads_programs = suites.iter().any(|suite| suite.loads_programs());
 
-    if needs_root {
+    if loads_programs {
         tools::install_missing();
     }
+    let vms = suites.contains(&Suite::Vm).then(vm::prepare_suite);
     // The loader embeds the normal programs, so even host tests need them; the trace build is only ever loaded.
     let variants: &[Variant] =
-        if needs_root { &[Variant::Normal, Variant::Trace] } else { &[Variant::Normal] };
+        if loads_programs { &[Variant::Normal, Variant::Trace] } else { &[Variant::Normal] };
     build_ebpf::build(variants, true)?;
     let built = build(&suites)?;
 
     signals::catch()?;
+    let (mut results, mut interrupted) = on_host(&suites, &built, arguments)?;
+    if let Some(prepared) = vms
+        && interrupted.is_none()
+    {
+        let started = Instant::now();
+        let (counts, signal) = vm::suite(prepared, &built, arguments)?;
+        results.insert(Suite::Vm, (counts, started.elapsed()));
+        interrupted = signal;
+    }
+    Ok(report(&suites, &results, interrupted))
+}
+
+/// Runs those of the suites that run on this machine's own kernel, until a signal comes.
+pub(crate) fn on_host(
+    suites: &[Suite],
+    built: &Built,
+    arguments: &[String],
+) -> Result<(Results, Option<Signal>)> {
+    let needs_root = suites.iter().any(|suite| suite.needs_root());
     if needs_root {
         clean(built.testbed.as_deref());
     }
-    let mut results: BTreeMap<Suite, (Counts, Duration)> = BTreeMap::new();
+    let mut results = Results::new();
     let mut interrupted = None;
-    for run in runs(&suites, built.binaries) {
+    for run in runs(suites, &built.binaries) {
         let started = Instant::now();
         let mut command = run.command(built.loader.as_deref(), arguments)?;
         let (counts, end) = follow(&mut command, run.suite(), &run.name())?;
@@ -83,11 +110,11 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if needs_root {
         clean(built.testbed.as_deref());
     }
-    Ok(report(&suites, &results, interrupted))
+    Ok((results, interrupted))
 }
 
 /// Builds the test binaries of these suites and the programs that they start.
-fn build(suites: &[Suite]) -> Result<Built> {
+pub(crate) fn build(suites: &[Suite]) -> Result<Built> {
     let mut packages: Vec<&str> = suites.iter().flat_map(|suite| suite.packages()).copied().collect();
     packages.sort_unstable();
     packages.dedup();
@@ -102,33 +129,35 @@ fn build(suites: &[Suite]) -> Result<Built> {
 
     let mut loader = None;
     let mut testbed = None;
-    if suites.iter().any(|suite| suite.needs_root()) {
+    if suites.iter().any(|suite| suite.loads_programs()) {
         let messages = build(&["build", "--bins"], &["loader", "tests"])?;
         loader = suite::program(&messages, "loader");
         testbed = suite::program(&messages, "podlane-testbed");
     }
     let messages = build(&["test", "--no-run"], &packages)?;
     let mut binaries = suite::binaries(&messages);
-    binaries.retain(|binary| suites.contains(&binary.suite));
+    let in_vms = suites.contains(&Suite::Vm);
+    binaries.retain(|b| suites.contains(&b.suite) || (in_vms && b.suite.loads_programs()));
     Ok(Built { binaries, loader, testbed })
 }
 
 /// A step of a run.
-enum Run {
-    Binary(Binary),
+enum Run<'a> {
+    Binary(&'a Binary),
     /// The examples in the documentation of the libraries, which only cargo can run.
     Documentation,
 }
 
 /// Every step, in order.
-fn runs(suites: &[Suite], binaries: Vec<Binary>) -> Vec<Run> {
+fn runs<'a>(suites: &[Suite], binaries: &'a [Binary]) -> Vec<Run<'a>> {
     let documentation = suites.contains(&Suite::Host).then_some(Run::Documentation);
-    let mut runs: Vec<Run> = binaries.into_iter().map(Run::Binary).chain(documentation).collect();
+    let binaries = binaries.iter().filter(|binary| suites.contains(&binary.suite));
+    let mut runs: Vec<Run<'a>> = binaries.map(Run::Binary).chain(documentation).collect();
     runs.sort_by_key(Run::suite);
     runs
 }
 
-impl Run {
+impl Run<'_> {
     fn suite(&self) -> Suite {
         match self {
             Self::Binary(binary) => binary.suite,
@@ -202,11 +231,7 @@ fn clean(testbed: Option<&Path>) {
 }
 
 /// Prints the account. Its last line is alone on its line and always of the same form, for programs to read.
-fn report(
-    suites: &[Suite],
-    results: &BTreeMap<Suite, (Counts, Duration)>,
-    interrupted: Option<Signal>,
-) -> ExitCode {
+fn report(suites: &[Suite], results: &Results, interrupted: Option<Signal>) -> ExitCode {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(["suite", "passed", "failed", "skipped", "seconds"]);
     let mut total = Counts::default();

@@ -13,11 +13,13 @@ pub(crate) enum Suite {
     Program,
     /// Real devices and sockets in network namespaces: every other target of package `tests`, and `loader/tests`.
     E2e,
+    /// Program runs and a few end-to-end tests on other kernels, in virtual machines (`cargo xtask vm-test --smoke`).
+    Vm,
 }
 
 impl Suite {
     /// Every suite, in order.
-    pub(crate) const ALL: [Self; 3] = [Self::Host, Self::Program, Self::E2e];
+    pub(crate) const ALL: [Self; 4] = [Self::Host, Self::Program, Self::E2e, Self::Vm];
 
     /// As on the command line.
     pub(crate) fn name(self) -> &'static str {
@@ -25,12 +27,18 @@ impl Suite {
             Self::Host => "host",
             Self::Program => "program",
             Self::E2e => "e2e",
+            Self::Vm => "vm",
         }
     }
 
-    /// Whether it loads BPF programs and makes network namespaces.
-    pub(crate) fn needs_root(self) -> bool {
+    /// Whether it loads BPF programs.
+    pub(crate) fn loads_programs(self) -> bool {
         self != Self::Host
+    }
+
+    /// Whether it loads BPF programs and makes network namespaces on this machine itself.
+    pub(crate) fn needs_root(self) -> bool {
+        matches!(self, Self::Program | Self::E2e)
     }
 
     /// How many of its tests run at once, where that is not libtest's to say.
@@ -39,7 +47,7 @@ impl Suite {
     /// half of the time on two cores.
     pub(crate) fn threads(self) -> Option<usize> {
         match self {
-            Self::Host => None,
+            Self::Host | Self::Vm => None,
             Self::Program => Some(1),
             Self::E2e => Some(3),
         }
@@ -50,7 +58,7 @@ impl Suite {
         match self {
             Self::Host => &["common", "loader", "xtask"],
             Self::Program => &["tests"],
-            Self::E2e => &["loader", "tests"],
+            Self::E2e | Self::Vm => &["loader", "tests"],
         }
     }
 
@@ -72,6 +80,8 @@ pub(crate) struct Binary {
     pub(crate) name: String,
     /// The program.
     pub(crate) executable: PathBuf,
+    /// Whether it is a target of its own, and not the units of a library or a program.
+    pub(crate) is_test_target: bool,
     /// Its package's directory: where cargo would run it.
     pub(crate) directory: PathBuf,
 }
@@ -97,7 +107,7 @@ fn binary(message: &Value) -> Option<Binary> {
     } else {
         format!("{package} ({kind})")
     };
-    Some(Binary { suite, name, executable, directory })
+    Some(Binary { suite, name, executable, is_test_target: kind == "test", directory })
 }
 
 /// The program of that name among cargo's messages.
