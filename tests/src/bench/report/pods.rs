@@ -38,11 +38,12 @@ pub fn arrivals(report: &Report, look: Look) -> Result<String, fmt::Error> {
             let whole = |values| show(Spread::of(values), |value| format!("{value:.0}"));
             let ratio = show(Spread::of_ratios(xdp, tc), |times| format!("{times:.2}"));
             let mut row = vec![(*does).to_owned(), whole(tc), whole(xdp), ratio, whole(warm)];
-            if compared {
-                row.extend([
-                    whole(before),
-                    show(Spread::of_ratios(warm, before), |times| format!("{times:.2}")),
-                ]);
+            if !before.is_empty() {
+                let ratio = show(Spread::of_ratios(warm, before), |times| format!("{times:.2}"));
+                row.extend([whole(before), ratio]);
+            } else if compared {
+                // The floor is of no program of ours.
+                row.extend([String::new(), String::new()]);
             }
             table.add_row(row);
         }
