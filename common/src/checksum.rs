@@ -3,7 +3,7 @@
 //! A one's complement sum comes out the same in either byte order, its bytes swapped (RFC 1071, section 2 (B)). So sums are
 //! taken over 16-bit words as they lie in memory, without swapping, and kept unfolded in a `u32`, which holds those of 64 KB.
 
-use crate::{icmp::QUOTE, packet::Packet};
+use crate::packet::Packet;
 
 /// A word of a sum.
 #[inline(always)]
@@ -75,13 +75,16 @@ pub fn update(check: [u8; 2], old: [u8; 2], new: [u8; 2]) -> [u8; 2] {
     adjust(check, (word(old) ^ 0xffff) + word(new))
 }
 
-/// Sum of a packet's bytes from `offset` to its end, [`QUOTE`] bytes at most; an odd last byte is padded with zero.
+/// The longest end of a packet that is summed up, in bytes.
+pub const TAIL: usize = 128;
+
+/// Sum of a packet's bytes from `offset` to its end, [`TAIL`] bytes at most; an odd last byte is padded with zero.
 #[inline(always)]
 #[must_use]
 pub fn sum_tail<P: Packet>(packet: &P, offset: usize) -> u32 {
     let mut sum = 0;
     let mut index = 0;
-    while index < QUOTE / 2 {
+    while index < TAIL / 2 {
         let at = offset + 2 * index;
         if let Some(bytes) = packet.at::<[u8; 2]>(at) {
             sum += word(*bytes);

@@ -17,7 +17,7 @@ use crate::{
 /// How much of the offending packet is quoted: any IP header with options or extensions, and the whole TCP header, by
 /// which the source finds the socket (RFC 1812, section 4.3.2.3, and RFC 4443, section 2.4, allow more; a longer quote
 /// costs a longer checksum).
-pub const QUOTE: usize = 128;
+pub const QUOTE: usize = checksum::TAIL;
 
 /// Length of an ICMP error's own header.
 const ICMP_LEN: usize = size_of::<Icmpv4Hdr>();
