@@ -8,7 +8,7 @@ use std::{
     env, fs,
     fs::File,
     io::{self, Read as _, Write as _},
-    os::unix::process::CommandExt as _,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::Path,
     process::{Child, Command, Stdio},
     sync::{
@@ -49,14 +49,13 @@ const TICK: Duration = Duration::from_millis(20);
 /// How long what an ended test has started may still hold its output open.
 const AFTERMATH: Duration = Duration::from_secs(2);
 
-/// File systems: (type, where).
-const MOUNTS: [(&str, &str); 10] = [
+/// File systems: (type, where). None at /tmp or /run: the root is in memory as it is, and may have the tests there, if that is where
+/// the checkout is.
+const MOUNTS: [(&str, &str); 8] = [
     ("proc", "/proc"),
     ("sysfs", "/sys"),
     ("devtmpfs", "/dev"),
     ("devpts", "/dev/pts"),
-    ("tmpfs", "/tmp"),
-    ("tmpfs", "/run"),
     ("bpf", "/sys/fs/bpf"),
     ("cgroup2", "/sys/fs/cgroup"),
     ("debugfs", "/sys/kernel/debug"),
@@ -133,7 +132,8 @@ fn mount_all() -> Result<()> {
             Err(error) => return Err(error).with_context(|| format!("mount {kind} at {at}")),
         }
     }
-    Ok(())
+    // For whoever a test runs a program as.
+    fs::set_permissions("/tmp", fs::Permissions::from_mode(0o1777)).context("chmod /tmp")
 }
 
 fn release() -> String {
