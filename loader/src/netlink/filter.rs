@@ -76,8 +76,8 @@ impl Handle {
                 RouteNetlinkMessage::NewTrafficFilter(message) => at_our_place(message),
                 _ => None,
             })),
-            // The device is gone.
-            Err(refusal) if refusal.is(libc::ENODEV) => Ok(None),
+            // The device is gone; or the kernel was built without filters, and may have TCX all the same.
+            Err(refusal) if refusal.is(libc::ENODEV) || refusal.is(libc::EOPNOTSUPP) => Ok(None),
             Err(refusal) => Err(refusal.of("list filters of device", format!("#{ifindex}"))),
         }
     }
