@@ -141,13 +141,12 @@ impl Services {
     pub fn adopt(maps: ServiceMaps) -> io::Result<Self> {
         let ServiceMaps { services, backends, maglev, interest, frontends, source_ranges } = maps;
         let recovered = Recovered::read(&services, &backends);
-        let busy = recovered.backend_ids();
         // Twice as many as there can be services, so that one in quarantine is not missed.
         let groups = recovered.highest_group().max(services.len().saturating_mul(2)).saturating_add(2);
         let room = Room {
-            groups: Indices::new(1, groups, |group| recovered.has_group(group)),
-            services: Indices::new(0, services.len(), |id| recovered.has_service(id)),
-            backends: Indices::new(0, backends.len(), |id| busy.contains(&id)),
+            groups: Indices::new(1, groups, recovered.groups()),
+            services: Indices::new(0, services.len(), &recovered.service_ids()),
+            backends: Indices::new(0, backends.len(), &recovered.backend_ids()),
             ranges: Ranges::new(maglev.len(), recovered.ranges()),
             frontends: Frontends::adopt(frontends)?,
             promised: 0,

@@ -27,6 +27,12 @@ pub(super) fn read_service(services: &Shared, id: u32) -> Service {
     bytemuck::cast([0, 1, 2, 3].map(|word| services.load(id, word)))
 }
 
+/// The same, if it is somebody's. Most are not: they are told by their one word that says so.
+pub(super) fn read_used_service(services: &Shared, id: u32) -> Option<Service> {
+    let [_, group]: [u32; 2] = bytemuck::cast(services.load(id, service_word::GENERATION_AND_GROUP));
+    (group != 0).then(|| read_service(services, id))
+}
+
 /// Fills an element of `services` that no frontend refers to yet, for connections that begin from now on.
 pub(super) fn fill_service(services: &Shared, id: u32, service: Service) {
     let [inside, outside, generation_and_group, affinity_and_flags]: [u64; 4] = bytemuck::cast(service);
@@ -59,6 +65,12 @@ pub(super) fn clear_service(services: &Shared, id: u32, first_generation: u32) {
 /// An element of `backends`.
 pub(super) fn read_backend(backends: &Shared, id: u32) -> Backend {
     bytemuck::cast([0, 1, 2, 3].map(|word| backends.load(id, word)))
+}
+
+/// The same, if it is somebody's.
+pub(super) fn read_used_backend(backends: &Shared, id: u32) -> Option<Backend> {
+    let [_, _, family, ..] = backends.load(id, backend_word::LIFE).to_ne_bytes();
+    (family != 0).then(|| read_backend(backends, id))
 }
 
 /// Fills an element of `backends` that nothing refers to yet.
@@ -124,7 +136,10 @@ mod tests {
         let service = Service { inside: 7, outside: 8, generation: 3, group: 4, affinity: 5, flags: 6 };
         fill_service(&services, 1, service);
         assert_eq!(read_service(&services, 1), service);
+        assert_eq!(read_used_service(&services, 1), Some(service));
+        assert_eq!(read_used_service(&services, 0), None);
         clear_service(&services, 1, 1000);
+        assert_eq!(read_used_service(&services, 1), None);
         assert_eq!(read_service(&services, 1), Service { generation: 4, ..Service::default() });
         clear_service(&services, 0, 1000);
         assert_eq!(read_service(&services, 0).generation, 1000);
@@ -149,7 +164,9 @@ mod tests {
             read_backend(&backends, 0),
             Backend { state: backend_state::NOT_READY, flags: 4, ..backend }
         );
+        assert_eq!(read_used_backend(&backends, 0).map(|backend| backend.group), Some(2));
         clear_backend(&backends, 0, 1);
+        assert_eq!(read_used_backend(&backends, 0), None);
         let cleared = read_backend(&backends, 0);
         assert_eq!((cleared.family, cleared.generation, cleared.group), (0, 10, 0));
     }

@@ -1,6 +1,9 @@
 //! Which elements of an array, or which numbers, are nobody's.
 
-use std::{collections::VecDeque, time::Instant};
+use std::{
+    collections::{HashSet, VecDeque},
+    time::Instant,
+};
 
 use super::ranges::QUARANTINE;
 
@@ -17,10 +20,10 @@ pub(super) struct Indices {
 }
 
 impl Indices {
-    /// Of `start..end`, all that are not `taken`.
-    pub(super) fn new(start: u32, end: u32, taken: impl Fn(u32) -> bool) -> Self {
-        let next = (start..end).rev().find(|index| taken(*index)).map_or(start, |last| last + 1);
-        let free = (start..next).rev().filter(|index| !taken(*index)).collect();
+    /// Of `start..end`, all that are not among `taken`, which are of them.
+    pub(super) fn new(start: u32, end: u32, taken: &HashSet<u32>) -> Self {
+        let next = taken.iter().max().map_or(start, |last| last + 1);
+        let free = (start..next).rev().filter(|index| !taken.contains(index)).collect();
         Self { next, end, free, quarantine: VecDeque::new() }
     }
 
@@ -67,7 +70,7 @@ mod tests {
     #[test]
     fn each_is_given_once_and_rests_before_it_is_given_again() {
         let now = Instant::now();
-        let mut indices = Indices::new(1, 5, |index| index == 3);
+        let mut indices = Indices::new(1, 5, &HashSet::from([3]));
         assert_eq!([1, 2, 3].map(|_| indices.take(now)), [Some(1), Some(2), Some(4)]);
         assert_eq!(indices.take(now), None);
         indices.give_back(2, now);

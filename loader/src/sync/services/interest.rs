@@ -49,7 +49,9 @@ impl Interest {
                 .filter(move |mask| set & mask != 0)
                 .map(move |mask| Bit { word, mask })
         };
-        let lingering = (0..filter.len()).flat_map(|word| bits(word, filter.load(word, 0))).collect();
+        // Most words are zero, and there are a million bits.
+        let words = (0..filter.len()).map(|word| (word, filter.load(word, 0))).filter(|(_, set)| *set != 0);
+        let lingering = words.flat_map(|(word, set)| bits(word, set)).collect();
         Self { filter, wanted: HashMap::new(), lingering }
     }
 

@@ -10,7 +10,7 @@ use common::maps::{Selection, Service};
 
 use super::{
     Room,
-    elements::{read_backend, read_service, wide},
+    elements::{read_service, read_used_backend, read_used_service, wide},
     frontends,
     ranges::Range,
 };
@@ -45,10 +45,7 @@ impl Recovered {
     pub(super) fn read(services: &Shared, backends: &Shared) -> Self {
         let mut found = Self::default();
         for id in 0..services.len() {
-            let service = read_service(services, id);
-            if service.group == 0 {
-                continue;
-            }
+            let Some(service) = read_used_service(services, id) else { continue };
             found.groups.insert(service.group);
             for word in [service.inside, service.outside] {
                 found.ranges.extend(range(word));
@@ -56,10 +53,7 @@ impl Recovered {
             found.services.insert(id, service);
         }
         for id in 0..backends.len() {
-            let backend = read_backend(backends, id);
-            if backend.family == 0 {
-                continue;
-            }
+            let Some(backend) = read_used_backend(backends, id) else { continue };
             found.groups.insert(backend.group);
             let identity = (backend.group, backend.address, backend.port, backend.family);
             if found.backends.insert(identity, id).is_some_and(|other| {
@@ -72,16 +66,16 @@ impl Recovered {
         found
     }
 
-    pub(super) fn has_service(&self, id: u32) -> bool {
-        self.services.contains_key(&id)
+    pub(super) fn service_ids(&self) -> HashSet<u32> {
+        self.services.keys().copied().collect()
     }
 
     pub(super) fn backend_ids(&self) -> HashSet<u32> {
         self.backends.values().chain(&self.doubles).copied().collect()
     }
 
-    pub(super) fn has_group(&self, group: u32) -> bool {
-        self.groups.contains(&group)
+    pub(super) fn groups(&self) -> &HashSet<u32> {
+        &self.groups
     }
 
     pub(super) fn highest_group(&self) -> u32 {
