@@ -54,7 +54,7 @@ fn what_the_driver_refuses_is_generic_if_native_is_asked_for() {
         assert!(why.starts_with(&refused(&mut node)) && why.ends_with("; it has no native XDP"), "{why}");
         assert!(node.log().contains(&format!("uplink up0: XDP generic: {why}")), "{}", node.log());
         assert!(node.state().problems.is_empty(), "{:?}", node.state().problems);
-        let (link, program) = node.link_ids("uplink_xdp", "up0");
+        let (link, program) = node.attachment("uplink_xdp", "up0");
         assert_eq!(running(&mut node), XdpPrograms { generic: Some(program), ..XdpPrograms::default() });
         let status = inspect::status(&node.paths).unwrap();
         assert_eq!(status.facts.unwrap().xdp[0].choice, choice(&node));
@@ -62,7 +62,7 @@ fn what_the_driver_refuses_is_generic_if_native_is_asked_for() {
         // What is known is not tried again: the link stays, whoever asks.
         node.stop(Signal::SIGKILL);
         node.start();
-        let (same, program) = node.link_ids("uplink_xdp", "up0");
+        let (same, program) = node.attachment("uplink_xdp", "up0");
         assert_eq!(same, link);
         assert_eq!(running(&mut node).generic, Some(program));
         assert_eq!(choice(&node), Choice { mode, why });
@@ -78,7 +78,7 @@ fn what_the_driver_refuses_is_off_if_the_choice_is_ours() {
         assert_eq!(mode, Mode::Off);
         assert!(why.starts_with(&refused(&mut node)) && why.contains("generic XDP does not pay"), "{why}");
         assert_eq!(running(&mut node), XdpPrograms::default());
-        assert_eq!(node.links().iter().filter(|link| link.starts_with("uplink_xdp")).count(), 0);
+        assert_eq!(node.attached().iter().filter(|link| link.starts_with("uplink_xdp")).count(), 0);
         assert!(!node.paths.program("uplink_xdp").exists(), "programs that expect XDP are replaced");
         assert!(node.state().problems.is_empty(), "{:?}", node.state().problems);
     });
@@ -89,12 +89,12 @@ fn another_mtu_is_another_try() {
     with_node(|mut node| {
         node.configure(&[], &format!("{}\n[overlay]\nmtu = 1400", mode("native")));
         node.start();
-        let (before, _) = node.link_ids("uplink_xdp", "up0");
+        let (before, _) = node.attachment("uplink_xdp", "up0");
         let uplink = node.link("up0").unwrap();
         node.netlink.set_mtu(&uplink, 9000).unwrap();
         wait_until("the state tells of the MTU", || choice(&node).why.contains("its MTU is 9000"));
         assert!(choice(&node).why.contains("takes 3498 at most"), "{:?}", choice(&node));
-        assert_ne!(node.link_ids("uplink_xdp", "up0").0, before);
+        assert_ne!(node.attachment("uplink_xdp", "up0").0, before);
     });
 }
 
@@ -109,9 +109,9 @@ fn a_link_that_is_taken_away_is_made_again() {
         // The kernel has no news of it.
         node.signal(Signal::SIGHUP);
         wait_until("it is there again", || {
-            node.links().contains(&format!("uplink_xdp_{index}")) && running(&mut node).generic.is_some()
+            node.attached().contains(&format!("uplink_xdp_{index}")) && running(&mut node).generic.is_some()
         });
-        let (_, program) = node.link_ids("uplink_xdp", "up0");
+        let (_, program) = node.attachment("uplink_xdp", "up0");
         assert_eq!(running(&mut node).generic, Some(program));
         assert_eq!(choice(&node), Choice { mode: Mode::Generic, why: "as configured".to_owned() });
     });

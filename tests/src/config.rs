@@ -2,7 +2,7 @@
 
 mod service;
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
+use std::{borrow::Cow, collections::BTreeMap, env, net::IpAddr, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 use ipnet::IpNet;
@@ -107,11 +107,14 @@ pub struct Conntrack {
 }
 
 /// `[tc]`.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Tc {
     /// `auto`, `tcx` or `clsact`.
-    pub mode: &'static str,
+    pub mode: Cow<'static, str>,
 }
+
+/// The variable with the mode for every test that does not choose one itself.
+const TC_MODE: &str = "PODLANE_TC";
 
 /// `[xdp]`.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -198,7 +201,7 @@ impl Config {
             masquerade: None,
             all_services: None,
             conntrack: Conntrack::default(),
-            tc: None,
+            tc: env::var(TC_MODE).ok().map(|mode| Tc { mode: mode.into() }),
             xdp: None,
             sockets: None,
             peers: Vec::new(),

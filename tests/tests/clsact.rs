@@ -1,6 +1,8 @@
 //! Programs attached as filters of the `clsact` qdisc, as on kernels that have no TCX: packets go the same ways, through
 //! restarts and changes of mode, beside other people's filters, and a cleanup leaves nothing.
 
+use std::borrow::Cow;
+
 use anyhow::{Context as _, Result, ensure};
 use common::counters::{Hook, Reason};
 use serde_json::Value;
@@ -19,7 +21,7 @@ use testbed::{
     },
 };
 
-const CLSACT: Option<Tc> = Some(Tc { mode: "clsact" });
+const CLSACT: Option<Tc> = Some(Tc { mode: Cow::Borrowed("clsact") });
 const NODE_PORT: u16 = 30_080;
 
 /// The devices of a node's programs, with the program that is there.
@@ -180,7 +182,7 @@ fn a_change_of_mode_loses_nothing() -> Result<()> {
     let loads = Loads::start(&bed)?;
     for mode in ["tcx", "clsact", "auto", "clsact"] {
         for node in &mut bed.cluster.podlane {
-            node.config.tc = Some(Tc { mode });
+            node.config.tc = Some(Tc { mode: mode.into() });
             node.reload()?;
         }
         loads.go_on().with_context(|| format!("by {mode}"))?;

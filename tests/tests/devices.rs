@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use testbed::{
     cluster,
+    config::Tc,
     foreign::{self, Direction, Foreign},
     netns::Netns,
     podlane_node::PodlaneNode,
@@ -130,6 +131,8 @@ fn other_programs_stay_on_their_hooks() -> Result<()> {
     let stats = foreign::count_runs()?;
     let mut cluster = cluster::two_nodes().quiet().build()?;
     let node = &mut cluster.podlane[0];
+    // By filters: `clsact::filters_of_others_run_first_and_stay`.
+    node.config.tc = Some(Tc { mode: "tcx".into() });
     let early = Foreign::attach(&node.netns, "eth0", Direction::Ingress)?;
     node.netns.run("tc qdisc add dev eth0 clsact")?;
     for node in &mut cluster.podlane {

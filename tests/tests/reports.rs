@@ -71,9 +71,18 @@ fn pins_have_names() -> Result<()> {
     require!(setup::ready_with_loader());
     let cluster = cluster::one_node().start()?;
     let node = &cluster.podlane[0];
+    let pins = walk(&node.pins())?;
     for program in ["from_pod", "to_pod", "from_uplink", "from_host"] {
-        let found = walk(&node.pins())?.into_iter().filter(|path| path.contains(program)).count();
-        ensure!(found >= 2, "{found} pins have {program} in their name");
+        let name = format!("/programs/{program}");
+        ensure!(pins.iter().any(|pin| pin.ends_with(&name)), "no pin ends with {name}: {pins:?}");
+    }
+    let status = node.verb_json("status")?;
+    let attached = status["attached"].as_array().context("no `attached`")?;
+    ensure!(attached.len() >= 4, "{attached:?}");
+    // A filter of `clsact` has no link, and none is pinned.
+    for link in attached.iter().filter(|attached| !attached["link_id"].is_null()) {
+        let name = format!("/links/{}_{}", link["program"].as_str().unwrap_or_default(), link["ifindex"]);
+        ensure!(pins.iter().any(|pin| pin.ends_with(&name)), "no pin ends with {name}: {pins:?}");
     }
     for map in common::maps::name::ALL {
         counters::map_path(&node.pins(), map)?;

@@ -11,7 +11,7 @@ use nix::{
 pub fn can_run() -> bool {
     let root = geteuid().is_root();
     if !root {
-        println!("skipped: needs root");
+        println!("SKIPPED: {}: it needs root", thread::current().name().unwrap_or("a test"));
     }
     root
 }

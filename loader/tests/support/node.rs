@@ -20,6 +20,7 @@ use aya::{
 };
 use common::maps::Endpoint;
 use loader::{
+    bpf,
     netlink::{Handle, Link},
     paths::NodePaths,
     run,
@@ -199,21 +200,29 @@ impl Node {
         map.get(&[10, 200, 0, last], 0).ok()
     }
 
-    /// Names of the pinned links.
-    pub fn links(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.paths.links()).into_iter().flatten();
+    /// The programs at traffic control, as `<program>_<ifindex>`: pinned links, or filters where the kernel has no TCX.
+    pub fn attached(&self) -> Vec<String> {
+        let links = fs::read_dir(self.paths.links()).into_iter().flatten();
+        let links = links.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let filters = bpf::filters(&mut Handle::open().unwrap(), &self.paths).unwrap().into_iter();
         let mut names: Vec<String> =
-            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            links.chain(filters.map(|filter| format!("{}_{}", filter.program, filter.ifindex))).collect();
         names.sort();
         names
     }
 
-    /// Link id and program id of a pinned link.
-    pub fn link_ids(&self, program: &str, device: &str) -> (u32, u32) {
-        let index = Handle::open().unwrap().link(device).unwrap().unwrap().index;
-        let link = FdLink::from(PinnedLink::from_pin(self.paths.link(program, index)).unwrap());
-        let info = link.info().unwrap();
-        (info.id(), info.program_id())
+    /// How a program is attached to a device: by the link of that number, or by a filter, which has none; and its number.
+    pub fn attachment(&self, program: &str, device: &str) -> (Option<u32>, u32) {
+        let mut netlink = Handle::open().unwrap();
+        let ifindex = netlink.link(device).unwrap().unwrap().index;
+        let pin = self.paths.link(program, ifindex);
+        if pin.exists() {
+            let info = FdLink::from(PinnedLink::from_pin(pin).unwrap()).info().unwrap();
+            return (Some(info.id()), info.program_id());
+        }
+        let filters = bpf::filters(&mut netlink, &self.paths).unwrap();
+        let filter = filters.iter().find(|filter| filter.program == program && filter.ifindex == ifindex);
+        (None, filter.unwrap().program_id)
     }
 }
 
