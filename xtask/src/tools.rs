@@ -15,13 +15,14 @@ pub(crate) struct Tool {
 }
 
 /// Every one of them.
-pub(crate) const TOOLS: [Tool; 5] = [
+pub(crate) const TOOLS: [Tool; 6] = [
     Tool { program: "ip", package: "iproute2", purpose: "the testbed: namespaces, links, kernel VTEPs" },
     Tool {
         program: "bridge",
         package: "iproute2",
         purpose: "the testbed: forwarding tables of kernel VTEPs",
     },
+    Tool { program: "tc", package: "iproute2", purpose: "tests of other people's filters" },
     Tool { program: "bpftool", package: "bpftool", purpose: "the test that maps dump with named fields" },
     Tool { program: "ethtool", package: "ethtool", purpose: "tests and benchmarks that switch offloads" },
     Tool { program: "ping", package: "iputils-ping", purpose: "the demo, and commands that it suggests" },

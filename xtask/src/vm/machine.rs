@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    fs::File,
     path::Path,
     process::Command,
     time::{Duration, Instant},
@@ -10,20 +9,20 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{console, protocol::Message};
+use super::{
+    acceleration::Acceleration,
+    console,
+    protocol::Message,
+    qemu::{self, Qemu},
+};
 use crate::{
     child::{self, End, Follower, Stream},
-    command,
     test::{
         libtest::{Counts, Reader},
         suite::Suite,
     },
 };
 
-/// The program.
-pub(crate) const QEMU: &str = "qemu-system-x86_64";
-/// How long a kernel that KVM runs may take to print its first line.
-const PROBE: Duration = Duration::from_secs(5);
 /// How long a guest may take to say that it is up.
 const BOOT: Duration = Duration::from_mins(3);
 /// How long a guest that has finished, or has panicked, may take to switch itself off.
@@ -32,77 +31,6 @@ const AFTERMATH: Duration = Duration::from_secs(15);
 const MARGIN: Duration = Duration::from_mins(1);
 /// How many lines of the console are shown of a guest that dies.
 const LAST_WORDS: usize = 30;
-
-/// How the guest's instructions are carried out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Acceleration {
-    /// By the processor.
-    Kvm,
-    /// By software, and why: ten to twenty times slower.
-    Emulation(String),
-}
-
-impl Acceleration {
-    /// Finds out which one works, by starting a kernel: that there is a `/dev/kvm` says little inside a VM.
-    pub(crate) fn find(image: &Path) -> Result<Self> {
-        let device = "/dev/kvm";
-        if let Err(error) = File::options().read(true).write(true).open(device) {
-            return Ok(Self::Emulation(format!("{device}: {error}")));
-        }
-        let mut probe = Probe { started: false, said: String::new() };
-        let mut qemu = Command::new(QEMU);
-        qemu.args(["-accel", "kvm", "-cpu", "host", "-machine", "q35", "-m", "512M", "-nodefaults"]);
-        qemu.args(["-display", "none", "-no-reboot", "-serial", "stdio", "-kernel"]).arg(image);
-        // There is nothing to boot into: it panics, and goes.
-        qemu.args(["-append", "earlyprintk=ttyS0 console=ttyS0 panic=-1"]);
-        let end = child::followed(&mut qemu, &mut probe)?;
-        let why = match end {
-            End::Hung => format!("a kernel says nothing within {PROBE:?}"),
-            _ if probe.said.is_empty() => "a kernel does not start".to_owned(),
-            _ => probe.said,
-        };
-        Ok(if probe.started { Self::Kvm } else { Self::Emulation(format!("KVM does not work: {why}")) })
-    }
-
-    /// In a word.
-    pub(crate) fn name(&self) -> &'static str {
-        match self {
-            Self::Kvm => "KVM",
-            Self::Emulation(_) => "emulated",
-        }
-    }
-
-    /// How many times longer than on the host tests wait for what is to come.
-    pub(crate) fn slowness(&self) -> u32 {
-        match self {
-            Self::Kvm => 1,
-            Self::Emulation(_) => 10,
-        }
-    }
-}
-
-/// Whether a kernel begins to talk.
-struct Probe {
-    started: bool,
-    said: String,
-}
-
-impl Follower for Probe {
-    fn line(&mut self, stream: Stream, line: &str) {
-        match stream {
-            Stream::Out => self.started |= line.contains("Linux version"),
-            Stream::Err => line.clone_into(&mut self.said),
-        }
-    }
-
-    fn patience(&self) -> Duration {
-        PROBE
-    }
-
-    fn is_over(&self) -> bool {
-        self.started
-    }
-}
 
 /// A virtual machine to be.
 #[derive(Debug, Clone)]
@@ -113,39 +41,29 @@ pub(crate) struct Machine {
     pub(crate) memory: u32,
     /// Its processors.
     pub(crate) cpus: u32,
-    /// Whether this qemu emulates processors in parallel without losing what one changes in another's code.
-    pub(crate) changes_code: bool,
-}
-
-/// The first qemu whose emulated processors, each on a thread of its own, see at once that the kernel has changed its code.
-/// In those before, one may run into a breakpoint that is gone by then ("Oops: int3"), which was seen within the first minute
-/// of end-to-end tests: each capture that begins or ends makes the kernel change its code.
-const CHANGES_CODE: (u32, u32) = (8, 1);
-
-/// Whether the installed qemu is such a one.
-pub(crate) fn changes_code() -> Result<bool> {
-    let printed = command::output(Command::new(QEMU).arg("--version"))?;
-    // One that does not say is taken for an old one, which costs time only.
-    Ok(version(&printed).is_some_and(|version| version >= CHANGES_CODE))
-}
-
-/// `QEMU emulator version 7.2.22 (Debian ...)`.
-fn version(printed: &str) -> Option<(u32, u32)> {
-    let mut numbers = printed.split_once("version ")?.1.split(['.', ' ', '(']);
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+    /// What runs it.
+    pub(crate) qemu: Qemu,
 }
 
 impl Machine {
+    /// How many of the host's processors it keeps busy.
+    pub(crate) fn threads(&self) -> usize {
+        match self.acceleration {
+            Acceleration::Emulation(_) if !self.qemu.emulates_in_parallel() => 1,
+            _ => usize::try_from(self.cpus).unwrap_or(usize::MAX),
+        }
+    }
+
     /// The command that starts it. The console and the tests' line are left to the caller.
     fn command(&self, image: &Path, archive: &Path) -> Command {
-        let Self { acceleration, memory, cpus, changes_code } = self;
-        let mut qemu = Command::new(QEMU);
+        let Self { acceleration, memory, cpus, qemu: known } = self;
+        let mut qemu = Command::new(qemu::PROGRAM);
         qemu.args(["-machine", "q35", "-nodefaults", "-display", "none", "-no-reboot"]);
         match acceleration {
             Acceleration::Kvm => qemu.args(["-accel", "kvm", "-cpu", "host"]),
             Acceleration::Emulation(_) => {
-                let threads = if *changes_code { "multi" } else { "single" };
-                qemu.args(["-accel", &format!("tcg,thread={threads}"), "-cpu", "max"])
+                let threads = if known.emulates_in_parallel() { "multi" } else { "single" };
+                qemu.args(["-accel", &format!("tcg,thread={threads}"), "-cpu", known.processor()])
             }
         };
         qemu.args(["-m", &format!("{memory}M"), "-smp", &cpus.to_string()]);
@@ -160,6 +78,8 @@ impl Machine {
         if matches!(self.acceleration, Acceleration::Emulation(_)) {
             // What takes twenty times longer is no lockup yet, and a busy host stops the guest's clock.
             line += " watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=120 workqueue.watchdog_thresh=120 tsc=nowatchdog";
+            // Translated code is found again by its address: a fifth of the time.
+            line += " norandmaps nokaslr";
         }
         line
     }
@@ -202,6 +122,21 @@ pub(crate) struct Account {
     pub(crate) wrong: Vec<String>,
     /// A person ended it.
     pub(crate) interrupted: Option<nix::sys::signal::Signal>,
+}
+
+impl Account {
+    /// Adds that of a guest that ran at the same time.
+    pub(crate) fn add(&mut self, other: Self) {
+        let Self { suites, boot, wrong, interrupted } = other;
+        for (suite, (counts, time)) in suites {
+            let (sum, longest) = self.suites.entry(suite).or_default();
+            sum.add(counts);
+            *longest = time.max(*longest);
+        }
+        self.boot = self.boot.max(boot);
+        self.wrong.extend(wrong);
+        self.interrupted = self.interrupted.or(interrupted);
+    }
 }
 
 /// A follower of a guest.
@@ -493,17 +428,9 @@ mod tests {
     }
 
     #[test]
-    fn old_qemus_are_known() {
-        assert_eq!(version("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)\n"), Some((7, 2)));
-        assert_eq!(version("QEMU emulator version 10.0.2\nCopyright\n"), Some((10, 0)));
-        assert_eq!(version("something else"), None);
-        assert!((10, 0) >= CHANGES_CODE && (7, 2) < CHANGES_CODE);
-    }
-
-    #[test]
     fn emulation_is_slower_and_says_why() {
         let emulation = Acceleration::Emulation("no /dev/kvm".to_owned());
-        let machine = |acceleration| Machine { acceleration, memory: 1024, cpus: 2, changes_code: true };
+        let machine = |acceleration| Machine { acceleration, memory: 1024, cpus: 2, qemu: Qemu::default() };
         assert!(machine(emulation).command_line().contains("watchdog_thresh"));
         assert!(!machine(Acceleration::Kvm).command_line().contains("watchdog_thresh"));
     }

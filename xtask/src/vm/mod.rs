@@ -2,11 +2,13 @@
 //!
 //! The guest has no disk and no network: its one file system is an archive with the test binaries, the programs that they
 //! call and the libraries under both, each at the path that it has here. Its first process is this program again
-//! ([`guest`]). It has two serial lines: one for the kernel's log, every line of which is judged ([`console`]), one for what
+//! ([`guest`]). There may be several at once ([`fleet`]). It has two serial lines: one for the kernel's log, every line of which is judged ([`console`]), one for what
 //! the tests print, which is read as it is on the host ([`machine`]).
 
+mod acceleration;
 mod archive;
 mod console;
+mod fleet;
 pub(crate) mod guest;
 mod image;
 mod kernel;
@@ -14,13 +16,16 @@ mod machine;
 mod modules;
 mod plan;
 mod protocol;
+mod qemu;
 mod report;
+mod shares;
 mod smoke;
 #[cfg(test)]
 mod tests;
 
 use std::{
     env,
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
     time::Duration,
@@ -30,10 +35,12 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::Signal;
 
 use self::{
+    acceleration::Acceleration,
     image::Image,
     kernel::{Kernel, Wanted},
-    machine::{Acceleration, Account, Machine},
+    machine::{Account, Machine},
     plan::{Plan, Run},
+    qemu::Qemu,
     report::Column,
 };
 use crate::{
@@ -89,6 +96,10 @@ pub(crate) struct Options {
     /// Processors of a virtual machine.
     #[arg(long, default_value_t = CPUS)]
     cpus: u32,
+    /// How many virtual machines run at once, each with its part of the tests [default: as many as there are processors
+    /// and memory for].
+    #[arg(long, value_name = "COUNT")]
+    guests: Option<NonZeroUsize>,
     /// How many minutes a test binary may print nothing before it counts as hung.
     #[arg(long, default_value_t = PATIENCE.as_secs() / 60, value_name = "MINUTES")]
     patience: u64,
@@ -129,6 +140,8 @@ struct Selection {
 struct Size {
     memory: u32,
     cpus: u32,
+    /// How many there are at once.
+    at_once: Option<usize>,
     patience: Duration,
 }
 
@@ -151,8 +164,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     suites.sort_unstable();
     suites.dedup();
     let selection = Selection { suites, smoke: options.smoke, arguments: options.arguments.clone() };
-    let Options { memory, cpus, patience, .. } = *options;
-    let size = Size { memory, cpus, patience: Duration::from_mins(patience) };
+    let Options { memory, cpus, guests: at_once, patience, .. } = *options;
+    let at_once = at_once.map(NonZeroUsize::get);
+    let size = Size { memory, cpus, at_once, patience: Duration::from_mins(patience) };
 
     tools::install_missing();
     let kernels = prepare(&wanted)?;
@@ -164,8 +178,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         return shell(&kernels, &built, &selection, size);
     }
 
-    let (columns, interrupted) = guests(&kernels, &built, &selection, size)?;
-    let mut columns = columns;
+    let (mut columns, interrupted) = fleet::run(&kernels, &built, &selection, size)?;
     if interrupted.is_none() && wanted.contains(&Wanted::Host) {
         columns.push(on_host(&built, &selection)?);
     }
@@ -197,8 +210,8 @@ pub(crate) fn suite(
     };
     let suites = vec![Suite::Program, Suite::E2e];
     let selection = Selection { suites, smoke: arguments.is_empty(), arguments: arguments.to_vec() };
-    let size = Size { memory: MEMORY, cpus: CPUS, patience: SMOKE_PATIENCE };
-    let (columns, interrupted) = guests(&kernels, built, &selection, size)?;
+    let size = Size { memory: MEMORY, cpus: CPUS, at_once: None, patience: SMOKE_PATIENCE };
+    let (columns, interrupted) = fleet::run(&kernels, built, &selection, size)?;
     let mut counts = Counts::default();
     for column in &columns {
         let named = |name: &String| format!("{}: {name}", column.label);
@@ -220,59 +233,13 @@ fn prepare(wanted: &[Wanted]) -> Result<Vec<Kernel>> {
     wanted.iter().filter_map(|wanted| kernel::find(wanted).transpose()).collect()
 }
 
-/// Boots the kernels, one after the other.
-fn guests(
-    kernels: &[Kernel],
-    built: &Built,
-    selection: &Selection,
-    size: Size,
-) -> Result<(Vec<Column>, Option<Signal>)> {
-    let mut columns = Vec::new();
-    let Some(first) = kernels.first() else { return Ok((columns, None)) };
-    let machine = make_machine(first, size)?;
-    let common = common(built, selection)?;
-    for kernel in kernels {
-        let Kernel { label, release, .. } = kernel;
-        println!("\n[{label}] {release}, {}", machine.acceleration.name());
-        let account = run_on(kernel, &common, &machine, built, selection, size).unwrap_or_else(|error| {
-            println!("[{label}] error: {error:#}");
-            Account { wrong: vec![format!("{error:#}")], ..Account::default() }
-        });
-        let interrupted = account.interrupted;
-        let how = machine.acceleration.name().to_owned();
-        columns.push(Column { label: label.clone(), release: release.clone(), how, account });
-        if interrupted.is_some() {
-            return Ok((columns, interrupted));
-        }
-    }
-    Ok((columns, None))
-}
-
 fn make_machine(kernel: &Kernel, Size { memory, cpus, .. }: Size) -> Result<Machine> {
     let acceleration = Acceleration::find(&kernel.image)?;
     match &acceleration {
         Acceleration::Kvm => println!("virtual machines are run by KVM"),
         Acceleration::Emulation(why) => println!("virtual machines are emulated in software: {why}"),
     }
-    Ok(Machine { acceleration, memory, cpus, changes_code: machine::changes_code()? })
-}
-
-/// One kernel.
-fn run_on(
-    kernel: &Kernel,
-    common: &Image,
-    machine: &Machine,
-    built: &Built,
-    selection: &Selection,
-    size: Size,
-) -> Result<Account> {
-    let binaries = binaries(built, selection);
-    ensure!(!binaries.is_empty(), "there is nothing to run");
-    let runs = binaries.iter().map(|(binary, names)| run_of(binary, names, selection)).collect();
-    let plan = plan(built, machine, runs, size)?;
-    let archive = archive(kernel, common, plan, machine)?;
-    let names: Vec<_> = binaries.iter().map(|(binary, _)| (binary.suite, binary.name.clone())).collect();
-    machine.run(&kernel.label, &kernel.image, &archive, &names, size.patience)
+    Ok(Machine { acceleration, memory, cpus, qemu: Qemu::installed()? })
 }
 
 /// A prompt on one kernel.
@@ -285,7 +252,7 @@ fn shell(kernels: &[Kernel], built: &Built, selection: &Selection, size: Size) -
     let mut image = common(built, selection)?;
     image.program(&project::find_program("busybox").context("no busybox for the prompt")?)?;
     let plan = Plan { shell: true, ..plan(built, &machine, Vec::new(), size)? };
-    let archive = archive(kernel, &image, plan, &machine)?;
+    let archive = archive(kernel, 1, &image, plan, &machine)?;
     Ok(match machine.shell(&kernel.image, &archive)? {
         End::Exited(status) if status.success() => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
@@ -303,7 +270,8 @@ fn common(built: &Built, selection: &Selection) -> Result<Image> {
     for program in [&built.loader, &built.testbed].into_iter().flatten() {
         image.built_program(program)?;
     }
-    for program in tools::TOOLS.iter().map(|tool| tool.program).chain(["dmesg", "nsenter", "unshare"]) {
+    for program in tools::TOOLS.iter().map(|tool| tool.program).chain(["cat", "dmesg", "nsenter", "unshare"])
+    {
         // The tests say what they miss.
         if let Some(path) = project::find_program(program) {
             image.program(&path)?;
@@ -320,7 +288,7 @@ fn common(built: &Built, selection: &Selection) -> Result<Image> {
 const NOT_OF_A_KERNEL: [&str; 1] = ["tests::acceptance"];
 
 /// The test binaries to run, each with the names of its tests where not all are to be run.
-fn binaries<'a>(built: &'a Built, selection: &Selection) -> Vec<(&'a Binary, Vec<&'static str>)> {
+fn binaries<'a>(built: &'a Built, selection: &Selection) -> Vec<(&'a Binary, Vec<String>)> {
     let of_kernel = |binary: &&Binary| {
         selection.suites.contains(&binary.suite)
             // Units of the testbed itself are not named `<package>::<target>`.
@@ -339,14 +307,14 @@ fn binaries<'a>(built: &'a Built, selection: &Selection) -> Vec<(&'a Binary, Vec
     built.binaries.iter().filter(of_kernel).filter_map(chosen).collect()
 }
 
-fn run_of(binary: &Binary, names: &[&str], selection: &Selection) -> Run {
+fn run_of(binary: &Binary, names: &[String], selection: &Selection) -> Run {
     let mut arguments = vec!["--show-output".to_owned(), "--color=never".to_owned()];
     if let Some(threads) = binary.suite.threads() {
         arguments.push(format!("--test-threads={threads}"));
     }
     if !names.is_empty() {
         arguments.push("--exact".to_owned());
-        arguments.extend(names.iter().map(ToString::to_string));
+        arguments.extend(names.iter().cloned());
     }
     arguments.extend(selection.arguments.iter().cloned());
     Run { program: binary.executable.clone(), directory: binary.directory.clone(), arguments }
@@ -372,15 +340,21 @@ fn plan(built: &Built, machine: &Machine, runs: Vec<Run>, size: Size) -> Result<
     })
 }
 
-/// Writes the guest's file system.
-fn archive(kernel: &Kernel, common: &Image, mut plan: Plan, machine: &Machine) -> Result<PathBuf> {
+/// Writes the file system of the kernel's guest of that number.
+fn archive(
+    kernel: &Kernel,
+    number: usize,
+    common: &Image,
+    mut plan: Plan,
+    machine: &Machine,
+) -> Result<PathBuf> {
     let mut image = common.clone();
     for module in modules::read(&kernel.modules)? {
         image.bytes(&Path::new(plan::MODULES).join(&module.name), module.content);
         plan.modules.push(module.name);
     }
     image.bytes(Path::new(plan::PATH), plan.write().into_bytes());
-    let path = project::target().join("vm").join(format!("{}.cpio", kernel.release));
+    let path = project::target().join("vm").join(format!("{}.{number}.cpio", kernel.release));
     let length = image.write(&path)?;
     check_memory(length, machine.memory)?;
     Ok(path)

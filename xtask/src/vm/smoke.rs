@@ -22,8 +22,8 @@ const TESTS: [(&str, &str, &str); 4] = [
 ];
 
 /// The names of the tests of a test binary; none for most.
-pub(super) fn tests(binary: &str) -> Vec<&'static str> {
-    TESTS.iter().filter(|(of, ..)| *of == binary).map(|(_, test, _)| *test).collect()
+pub(super) fn tests(binary: &str) -> Vec<String> {
+    TESTS.iter().filter(|(of, ..)| *of == binary).map(|(_, test, _)| (*test).to_owned()).collect()
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ fn a_guest_without_room_for_its_files_is_refused() {
 
 /// A kernel of the cache and the program that is to be its first process; or why there is none.
 fn guest() -> Result<(Kernel, PathBuf), &'static str> {
-    if project::find_program(machine::QEMU).is_none() {
+    if project::find_program(qemu::PROGRAM).is_none() {
         return Err("no qemu");
     }
     let kernel = kernel::cached().ok_or("no kernel is in the cache: `cargo xtask vm-test` fetches some")?;
@@ -47,7 +47,7 @@ fn run(test: &str, scripts: &[&str], patience: Duration) -> Option<Account> {
     image.bytes(Path::new(plan::PATH), plan.write().into_bytes());
     image.write(&archive).unwrap();
     let acceleration = Acceleration::Emulation("it works everywhere".to_owned());
-    let machine = Machine { acceleration, memory: 768, cpus: 1, changes_code: false };
+    let machine = Machine { acceleration, memory: 768, cpus: 1, qemu: Qemu::default() };
     let names: Vec<_> = (1..=scripts.len()).map(|number| (Suite::E2e, format!("script {number}"))).collect();
     Some(machine.run("test", &kernel.image, &archive, &names, patience).unwrap())
 }
@@ -94,7 +94,7 @@ fn what_is_no_kernel_is_refused_at_once() {
         return;
     }
     let acceleration = Acceleration::Emulation("it works everywhere".to_owned());
-    let machine = Machine { acceleration, memory: 256, cpus: 1, changes_code: false };
+    let machine = Machine { acceleration, memory: 256, cpus: 1, qemu: Qemu::default() };
     let started = Instant::now();
     let runs = [(Suite::E2e, "script".to_owned())];
     let account =
