@@ -56,8 +56,8 @@ impl Programs {
         way: TcWay,
     ) -> Result<(), BpfError> {
         match way {
-            TcWay::Tcx => self.ensure_link(hook, device),
-            TcWay::Clsact => self.ensure_filter(netlink, hook, device),
+            TcWay::Tcx => self.ensure_link(hook, direction(hook), device),
+            TcWay::Clsact => self.ensure_filter(netlink, hook, direction(hook), device),
         }
     }
 }
@@ -79,7 +79,8 @@ pub fn prune_links(paths: &NodePaths, keep: &BTreeSet<(&'static str, u32)>) -> R
     Ok(pruned)
 }
 
-pub(super) fn direction(hook: Hook) -> Direction {
+/// Whether a hook is where packets come from its device, or where they go to it.
+fn direction(hook: Hook) -> Direction {
     match hook {
         // Neither XDP nor the socket programs are attached here, see `xdp` and `cgroup`.
         Hook::FromPod | Hook::FromUplink | Hook::UplinkXdp | Hook::Sock => Direction::Ingress,

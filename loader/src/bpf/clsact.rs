@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, os::fd::AsFd as _};
 
 use common::counters::Hook;
 
-use super::{BpfError, Programs, attach::direction, load::classifier};
+use super::{BpfError, Programs, load::classifier};
 use crate::{
     netlink::{Direction, Filter, Handle, Link},
     paths::NodePaths,
@@ -17,6 +17,7 @@ impl Programs {
         &mut self,
         netlink: &mut Handle,
         hook: Hook,
+        direction: Direction,
         device: &Link,
     ) -> Result<(), BpfError> {
         let program = classifier(&mut self.ebpf, hook.name())?;
@@ -24,7 +25,7 @@ impl Programs {
         let id = program.info().map_err(failed)?.id();
         let name = filter_name(self.paths.node(), hook.name());
         let wanted = Filter { name, program: id };
-        match netlink.filter(device.index, direction(hook))? {
+        match netlink.filter(device.index, direction)? {
             Some(found) if found == wanted => return Ok(()),
             Some(found) if found.name != wanted.name => {
                 return Err(BpfError::Taken { device: device.name.clone(), filter: found.name });
@@ -33,7 +34,7 @@ impl Programs {
             None => netlink.ensure_clsact(device)?,
         }
         let descriptor = program.fd().map_err(failed)?;
-        netlink.put_filter(device, direction(hook), &wanted.name, descriptor.as_fd())?;
+        netlink.put_filter(device, direction, &wanted.name, descriptor.as_fd())?;
         log::debug!("attached {} to {} (#{}) as a filter", hook.name(), device.name, device.index);
         Ok(())
     }

@@ -7,29 +7,35 @@ use aya::programs::{
 };
 use common::counters::Hook;
 
-use super::{BpfError, Programs, attach::direction, load::classifier, pins};
+use super::{BpfError, Programs, load::classifier, pins};
 use crate::netlink::{Direction, Link};
 
 impl Programs {
     /// By a link, which is attached after whatever others have attached.
-    pub(super) fn ensure_link(&mut self, hook: Hook, device: &Link) -> Result<(), BpfError> {
+    pub(super) fn ensure_link(
+        &mut self,
+        hook: Hook,
+        direction: Direction,
+        device: &Link,
+    ) -> Result<(), BpfError> {
         let name = hook.name();
         let pin = self.paths.link(name, device.index);
         let failed = |source| BpfError::Attach { program: name, device: device.name.clone(), source };
         let program = classifier(&mut self.ebpf, name)?;
         let link = PinnedLink::from_pin(&pin).ok();
-        if link.is_some() && runs_on(program, hook, device).map_err(failed)? {
+        if link.is_some() && runs_on(program, direction, device).map_err(failed)? {
             return Ok(());
         }
         if let Some(link) = link {
-            if adopt(program, hook, device, link).map_err(failed)? {
+            if adopt(program, direction, device, link).map_err(failed)? {
                 return Ok(());
             }
             log::info!("link {} was of another device; attaching anew", pin.display());
             pins::remove(&pin)?;
         }
         let order = TcAttachOptions::TcxOrder(LinkOrder::default());
-        let attached = program.attach_with_options(&device.name, attach_type(hook), order).map_err(failed)?;
+        let attached =
+            program.attach_with_options(&device.name, attach_type(direction), order).map_err(failed)?;
         let link = fd_link(program, attached).map_err(failed)?;
         link.pin(&pin).map_err(|error| BpfError::Program {
             call: "pin the link of",
@@ -51,7 +57,7 @@ pub(super) fn exists() -> bool {
 /// one, since an index is used again once its device is gone, and in another namespace at any time.
 fn adopt(
     program: &mut SchedClassifier,
-    hook: Hook,
+    direction: Direction,
     device: &Link,
     link: PinnedLink,
 ) -> Result<bool, ProgramError> {
@@ -64,13 +70,13 @@ fn adopt(
     };
     // The pin holds the link; this descriptor of it may go.
     drop(fd_link(program, attached)?);
-    runs_on(program, hook, device)
+    runs_on(program, direction, device)
 }
 
 /// Whether the kernel runs this very program on the device.
-fn runs_on(program: &SchedClassifier, hook: Hook, device: &Link) -> Result<bool, ProgramError> {
+fn runs_on(program: &SchedClassifier, direction: Direction, device: &Link) -> Result<bool, ProgramError> {
     let id = program.info()?.id();
-    let (_, attached) = SchedClassifier::query_tcx(&device.name, attach_type(hook))?;
+    let (_, attached) = SchedClassifier::query_tcx(&device.name, attach_type(direction))?;
     Ok(attached.iter().any(|other| other.id() == id))
 }
 
@@ -82,8 +88,8 @@ pub(super) fn invalid(error: LinkError) -> ProgramError {
     ProgramError::IOError(std::io::Error::other(error))
 }
 
-fn attach_type(hook: Hook) -> TcAttachType {
-    match direction(hook) {
+fn attach_type(direction: Direction) -> TcAttachType {
+    match direction {
         Direction::Ingress => TcAttachType::Ingress,
         Direction::Egress => TcAttachType::Egress,
     }
