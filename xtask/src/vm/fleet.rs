@@ -1,22 +1,33 @@
 //! The guests of a run: which there are, what each is to do, and what came of it.
 
-use anyhow::{Result, ensure};
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::Signal;
 
 use super::{
-    Selection, Size, archive, binaries, common,
+    acceleration::Acceleration,
+    contents,
     image::Image,
     kernel::Kernel,
     machine::{Account, Machine},
-    make_machine, plan,
-    plan::Run,
+    parallel,
+    plan::Plan,
+    qemu::Qemu,
     report::Column,
-    run_of, shares,
+    selection::{Selection, Share},
 };
-use crate::{
-    signals,
-    test::{Built, suite::Binary},
-};
+use crate::{child::End, packages, project, signals, test::Built};
+
+/// How guests are made.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Size {
+    pub(super) memory: u32,
+    pub(super) cpus: u32,
+    /// How many there are at once.
+    pub(super) at_once: Option<usize>,
+    pub(super) patience: Duration,
+}
 
 /// Boots the kernels, as many guests at once as the machine can take: each kernel's tests are divided among its guests.
 pub(super) fn run(
@@ -27,9 +38,9 @@ pub(super) fn run(
 ) -> Result<(Vec<Column>, Option<Signal>)> {
     let Some(first) = kernels.first() else { return Ok((Vec::new(), None)) };
     let machine = make_machine(first, size)?;
-    let at_once = size.at_once.unwrap_or_else(|| shares::at_once(machine.threads(), size));
-    let divided = divide(built, selection, (at_once / kernels.len()).max(1))?;
-    let common = common(built, selection)?;
+    let at_once = size.at_once.unwrap_or_else(|| parallel::at_once(machine.threads(), size.memory));
+    let divided = selection.divide(built, (at_once / kernels.len()).max(1))?;
+    let common = contents::common(built, selection)?;
     let guests: Vec<Guest<'_>> = kernels.iter().flat_map(|kernel| guests_of(kernel, &divided)).collect();
 
     let run = |guest: &Guest<'_>| {
@@ -40,7 +51,7 @@ pub(super) fn run(
             Account { wrong: vec![format!("{error:#}")], ..Account::default() }
         })
     };
-    let accounts = shares::side_by_side(&guests, at_once, || signals::pending().is_some(), run);
+    let accounts = parallel::side_by_side(&guests, at_once, || signals::pending().is_some(), run);
 
     let mut columns: Vec<Column> = Vec::new();
     for (guest, account) in guests.iter().zip(accounts) {
@@ -67,13 +78,10 @@ struct Guest<'a> {
     number: usize,
     /// What its lines begin with.
     label: String,
-    runs: &'a [(&'a Binary, Run)],
+    runs: &'a Share<'a>,
 }
 
-fn guests_of<'a>(
-    kernel: &'a Kernel,
-    divided: &'a [Vec<(&'a Binary, Run)>],
-) -> impl Iterator<Item = Guest<'a>> {
+fn guests_of<'a>(kernel: &'a Kernel, divided: &'a [Share<'a>]) -> impl Iterator<Item = Guest<'a>> {
     divided.iter().zip(1..).map(move |(runs, number)| {
         let label = match divided.len() {
             1 => kernel.label.clone(),
@@ -81,31 +89,6 @@ fn guests_of<'a>(
         };
         Guest { kernel, number, label, runs }
     })
-}
-
-/// What each of so many guests of a kernel is to run.
-fn divide<'a>(built: &'a Built, selection: &Selection, guests: usize) -> Result<Vec<Vec<(&'a Binary, Run)>>> {
-    let binaries = binaries(built, selection);
-    ensure!(!binaries.is_empty(), "there is nothing to run");
-    let mut divided: Vec<Vec<_>> = (0..guests).map(|_| Vec::new()).collect();
-    let mut turn = 0;
-    for (binary, smoke) in binaries {
-        let names = if guests == 1 {
-            vec![smoke]
-        } else if smoke.is_empty() {
-            let names = shares::names(&binary.executable, &binary.directory, &selection.arguments)?;
-            shares::deal(names, guests, &mut turn)
-        } else {
-            shares::deal(smoke, guests, &mut turn)
-        };
-        for (runs, names) in divided.iter_mut().zip(names) {
-            if guests == 1 || !names.is_empty() {
-                runs.push((binary, run_of(binary, &names, selection)));
-            }
-        }
-    }
-    divided.retain(|runs| !runs.is_empty());
-    Ok(divided)
 }
 
 /// One guest.
@@ -117,8 +100,39 @@ fn run_guest(
     size: Size,
 ) -> Result<Account> {
     let Guest { kernel, number, label, runs } = guest;
-    let plan = plan(built, machine, runs.iter().map(|(_, run)| run.clone()).collect(), size)?;
-    let archive = archive(kernel, *number, common, plan, machine)?;
+    let plan = contents::plan(built, machine, runs.iter().map(|(_, run)| run.clone()).collect(), size)?;
+    let archive = contents::archive(kernel, *number, common, plan, machine)?;
     let names: Vec<_> = runs.iter().map(|(binary, _)| (binary.suite, binary.name.clone())).collect();
     machine.run(label, &kernel.image, &archive, &names, size.patience)
+}
+
+/// A prompt on one kernel.
+pub(super) fn shell(
+    kernels: &[Kernel],
+    built: &Built,
+    selection: &Selection,
+    size: Size,
+) -> Result<ExitCode> {
+    let [kernel, ..] = kernels else { bail!("`--shell` needs a kernel other than the host's") };
+    if project::find_program("busybox").is_none() {
+        packages::install(&["busybox-static"]).context("the prompt is busybox's")?;
+    }
+    let machine = make_machine(kernel, size)?;
+    let mut image = contents::common(built, selection)?;
+    image.program(&project::find_program("busybox").context("no busybox for the prompt")?)?;
+    let plan = Plan { shell: true, ..contents::plan(built, &machine, Vec::new(), size)? };
+    let archive = contents::archive(kernel, 1, &image, plan, &machine)?;
+    Ok(match machine.shell(&kernel.image, &archive)? {
+        End::Exited(status) if status.success() => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    })
+}
+
+fn make_machine(kernel: &Kernel, Size { memory, cpus, .. }: Size) -> Result<Machine> {
+    let acceleration = Acceleration::find(&kernel.image)?;
+    match &acceleration {
+        Acceleration::Kvm => println!("virtual machines are run by KVM"),
+        Acceleration::Emulation(why) => println!("virtual machines are emulated in software: {why}"),
+    }
+    Ok(Machine { acceleration, memory, cpus, qemu: Qemu::installed()? })
 }

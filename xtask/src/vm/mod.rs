@@ -8,50 +8,38 @@
 mod acceleration;
 mod archive;
 mod console;
+mod contents;
 mod fleet;
 pub(crate) mod guest;
+mod host;
 mod image;
 mod kernel;
 mod machine;
 mod modules;
+mod parallel;
 mod plan;
 mod protocol;
 mod qemu;
 mod report;
-mod shares;
+mod selection;
 mod smoke;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    env,
-    num::NonZeroUsize,
-    path::{Path, PathBuf},
-    process::{Command, ExitCode},
-    time::Duration,
-};
+use std::{env, num::NonZeroUsize, process::ExitCode, time::Duration};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
 
 use self::{
-    acceleration::Acceleration,
-    image::Image,
+    fleet::Size,
     kernel::{Kernel, Wanted},
-    machine::{Account, Machine},
-    plan::{Plan, Run},
-    qemu::Qemu,
-    report::Column,
+    selection::Selection,
 };
 use crate::{
     build_ebpf::{self, Variant},
-    child::End,
-    command, packages, project, signals,
-    test::{
-        self, Built,
-        libtest::Counts,
-        suite::{Binary, Suite},
-    },
+    signals,
+    test::{self, Built, libtest::Counts, suite::Suite},
     tools,
 };
 
@@ -63,9 +51,6 @@ const SMOKE_PATIENCE: Duration = Duration::from_mins(5);
 const MEMORY: u32 = 3072;
 /// A guest's processors, where nothing else is asked for.
 const CPUS: u32 = 2;
-/// What a guest needs besides its file system, in MiB.
-const WORKING_MEMORY: u64 = 512;
-
 /// Run the program-run and end-to-end tests on other kernels, each in a virtual machine.
 ///
 /// Kernels are Debian's, by version or package, fetched once; or files of your own. The machine is run by KVM where that
@@ -126,25 +111,6 @@ impl Layer {
     }
 }
 
-/// Which tests.
-#[derive(Debug, Clone)]
-struct Selection {
-    suites: Vec<Suite>,
-    /// Of the end-to-end tests only [`smoke`]'s.
-    smoke: bool,
-    arguments: Vec<String>,
-}
-
-/// How guests are made.
-#[derive(Debug, Clone, Copy)]
-struct Size {
-    memory: u32,
-    cpus: u32,
-    /// How many there are at once.
-    at_once: Option<usize>,
-    patience: Duration,
-}
-
 /// Runs the verb.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let mut wanted = options.kernel.clone();
@@ -175,12 +141,12 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let built = test::build(&[Suite::Program, Suite::E2e])?;
     signals::catch()?;
     if options.shell {
-        return shell(&kernels, &built, &selection, size);
+        return fleet::shell(&kernels, &built, &selection, size);
     }
 
     let (mut columns, interrupted) = fleet::run(&kernels, &built, &selection, size)?;
     if interrupted.is_none() && wanted.contains(&Wanted::Host) {
-        columns.push(on_host(&built, &selection)?);
+        columns.push(host::run(&built, &selection)?);
     }
     let interrupted = signals::pending().or(interrupted);
     Ok(report::report(&selection.suites, &columns, interrupted))
@@ -231,161 +197,4 @@ fn prepare(wanted: &[Wanted]) -> Result<Vec<Kernel>> {
     ensure!(env::consts::ARCH == "x86_64", "virtual machines are made on x86_64 only");
     tools::install_missing_for_vms()?;
     wanted.iter().filter_map(|wanted| kernel::find(wanted).transpose()).collect()
-}
-
-fn make_machine(kernel: &Kernel, Size { memory, cpus, .. }: Size) -> Result<Machine> {
-    let acceleration = Acceleration::find(&kernel.image)?;
-    match &acceleration {
-        Acceleration::Kvm => println!("virtual machines are run by KVM"),
-        Acceleration::Emulation(why) => println!("virtual machines are emulated in software: {why}"),
-    }
-    Ok(Machine { acceleration, memory, cpus, qemu: Qemu::installed()? })
-}
-
-/// A prompt on one kernel.
-fn shell(kernels: &[Kernel], built: &Built, selection: &Selection, size: Size) -> Result<ExitCode> {
-    let [kernel, ..] = kernels else { bail!("`--shell` needs a kernel other than the host's") };
-    if project::find_program("busybox").is_none() {
-        packages::install(&["busybox-static"]).context("the prompt is busybox's")?;
-    }
-    let machine = make_machine(kernel, size)?;
-    let mut image = common(built, selection)?;
-    image.program(&project::find_program("busybox").context("no busybox for the prompt")?)?;
-    let plan = Plan { shell: true, ..plan(built, &machine, Vec::new(), size)? };
-    let archive = archive(kernel, 1, &image, plan, &machine)?;
-    Ok(match machine.shell(&kernel.image, &archive)? {
-        End::Exited(status) if status.success() => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    })
-}
-
-/// What every kernel's guest has.
-fn common(built: &Built, selection: &Selection) -> Result<Image> {
-    let mut image = Image::new()?;
-    for (binary, _) in binaries(built, selection) {
-        image.built_program(&binary.executable)?;
-        // Where it runs, with what lies there to be read.
-        image.files(&binary.directory)?;
-    }
-    for program in [&built.loader, &built.testbed].into_iter().flatten() {
-        image.built_program(program)?;
-    }
-    for program in tools::TOOLS.iter().map(|tool| tool.program).chain(["cat", "dmesg", "nsenter", "unshare"])
-    {
-        // The tests say what they miss.
-        if let Some(path) = project::find_program(program) {
-            image.program(&path)?;
-        }
-    }
-    for variant in [Variant::Normal, Variant::Trace] {
-        image.file(&variant.path())?;
-    }
-    image.tree(&project::root().join("examples"))?;
-    Ok(image)
-}
-
-/// Test binaries that say nothing about a kernel: what they read is the checkout.
-const NOT_OF_A_KERNEL: [&str; 1] = ["tests::acceptance"];
-
-/// The test binaries to run, each with the names of its tests where not all are to be run.
-fn binaries<'a>(built: &'a Built, selection: &Selection) -> Vec<(&'a Binary, Vec<String>)> {
-    let of_kernel = |binary: &&Binary| {
-        selection.suites.contains(&binary.suite)
-            // Units of the testbed itself are not named `<package>::<target>`.
-            && binary.name.contains("::")
-            && binary.is_test_target
-            && !NOT_OF_A_KERNEL.contains(&binary.name.as_str())
-    };
-    let chosen = |binary: &'a Binary| {
-        let names = smoke::tests(&binary.name);
-        match (selection.smoke && binary.suite == Suite::E2e, names.is_empty()) {
-            (true, true) => None,
-            (true, false) => Some((binary, names)),
-            (false, _) => Some((binary, Vec::new())),
-        }
-    };
-    built.binaries.iter().filter(of_kernel).filter_map(chosen).collect()
-}
-
-fn run_of(binary: &Binary, names: &[String], selection: &Selection) -> Run {
-    let mut arguments = vec!["--show-output".to_owned(), "--color=never".to_owned()];
-    if let Some(threads) = binary.suite.threads() {
-        arguments.push(format!("--test-threads={threads}"));
-    }
-    if !names.is_empty() {
-        arguments.push("--exact".to_owned());
-        arguments.extend(names.iter().cloned());
-    }
-    arguments.extend(selection.arguments.iter().cloned());
-    Run { program: binary.executable.clone(), directory: binary.directory.clone(), arguments }
-}
-
-fn plan(built: &Built, machine: &Machine, runs: Vec<Run>, size: Size) -> Result<Plan> {
-    let path = |path: &Option<PathBuf>| -> Result<PathBuf> {
-        path.clone().context("cargo has not said where the loader and the testbed are")
-    };
-    let loader = path(&built.loader)?.to_string_lossy().into_owned();
-    let environment = [
-        ("PODLANE_LOADER", loader),
-        ("PODLANE_PATIENCE", machine.acceleration.slowness().to_string()),
-        ("RUST_LIB_BACKTRACE", "0".to_owned()),
-    ];
-    Ok(Plan {
-        modules: Vec::new(),
-        environment: environment.map(|(name, value)| (name.to_owned(), value)).to_vec(),
-        patience: size.patience,
-        testbed: path(&built.testbed)?,
-        runs,
-        shell: false,
-    })
-}
-
-/// Writes the file system of the kernel's guest of that number.
-fn archive(
-    kernel: &Kernel,
-    number: usize,
-    common: &Image,
-    mut plan: Plan,
-    machine: &Machine,
-) -> Result<PathBuf> {
-    let mut image = common.clone();
-    for module in modules::read(&kernel.modules)? {
-        image.bytes(&Path::new(plan::MODULES).join(&module.name), module.content);
-        plan.modules.push(module.name);
-    }
-    image.bytes(Path::new(plan::PATH), plan.write().into_bytes());
-    let path = project::target().join("vm").join(format!("{}.{number}.cpio", kernel.release));
-    let length = image.write(&path)?;
-    check_memory(length, machine.memory)?;
-    Ok(path)
-}
-
-/// The kernel has the archive in memory while it unpacks it there.
-fn check_memory(archive: u64, memory: u32) -> Result<()> {
-    let needed = 2 * (archive >> 20) + WORKING_MEMORY;
-    ensure!(
-        u64::from(memory) >= needed,
-        "{memory} MiB of memory are too little for the guest's files: give it `--memory {needed}`"
-    );
-    Ok(())
-}
-
-/// The same suites on the kernel of this machine.
-fn on_host(built: &Built, selection: &Selection) -> Result<Column> {
-    let before = kernel_log();
-    let (suites, interrupted) = test::on_host(&selection.suites, built, &selection.arguments)?;
-    // The log is a ring: what has been pushed out of it is not in either.
-    let last = before.lines().last().unwrap_or_default().to_owned();
-    let after = kernel_log();
-    let new = after.rsplit_once(&last).map_or(after.as_str(), |(_, new)| new);
-    let wrong = if last.is_empty() { "" } else { new }.lines().filter_map(console::judge);
-    let wrong = wrong.map(|finding| format!("{}: {}", finding.meaning, finding.line)).collect();
-    let release = command::output(Command::new("uname").arg("-r"))?.trim_end().to_owned();
-    let account = Account { suites, wrong, interrupted, boot: None };
-    Ok(Column { label: "host".to_owned(), release, how: "as it is".to_owned(), account })
-}
-
-/// What this machine's kernel has said; nothing where that may not be read.
-fn kernel_log() -> String {
-    command::as_root("dmesg").and_then(|mut dmesg| command::output(&mut dmesg)).unwrap_or_default()
 }

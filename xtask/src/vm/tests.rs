@@ -1,15 +1,22 @@
 //! Real guests, with a shell in the place of test binaries.
 
-use std::time::Instant;
+use std::{
+    env,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
-use super::*;
+use anyhow::Result;
 
-#[test]
-fn a_guest_without_room_for_its_files_is_refused() {
-    check_memory(200 << 20, 1024).unwrap();
-    let error = check_memory(300 << 20, 1024).unwrap_err().to_string();
-    assert!(error.ends_with("give it `--memory 1112`"), "{error}");
-}
+use super::{
+    acceleration::Acceleration,
+    image::Image,
+    kernel::{self, Kernel},
+    machine::{Account, Machine},
+    plan::{self, Plan, Run},
+    qemu::{self, Qemu},
+};
+use crate::{project, test::suite::Suite};
 
 /// A kernel of the cache and the program that is to be its first process; or why there is none.
 fn guest() -> Result<(Kernel, PathBuf), &'static str> {

@@ -1,23 +1,16 @@
-//! The work of a kernel, divided among guests that run side by side.
+//! Work that is done side by side.
 
 use std::{
     fs,
     num::NonZeroUsize,
-    path::Path,
-    process::Command,
     sync::{Mutex, PoisonError},
     thread,
 };
 
-use anyhow::{Context as _, Result};
-
-use super::Size;
-use crate::command;
-
 /// How many guests run at once, where nobody says: as many as keep the processors busy, and as there is memory for.
 ///
-/// `threads` is how many of the host's a guest keeps busy.
-pub(super) fn at_once(threads: usize, Size { memory, .. }: Size) -> usize {
+/// `threads` is how many of the host's a guest keeps busy, `memory` what it takes in MiB.
+pub(super) fn at_once(threads: usize, memory: u32) -> usize {
     let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let available = fs::read_to_string("/proc/meminfo").ok().and_then(|text| available_memory(&text));
     let room = available.map_or(1, |available| available / u64::from(memory.max(1)));
@@ -28,25 +21,6 @@ pub(super) fn at_once(threads: usize, Size { memory, .. }: Size) -> usize {
 fn available_memory(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? >> 10)
-}
-
-/// The names of a test binary's tests, as the arguments choose them, in its order.
-pub(super) fn names(binary: &Path, directory: &Path, arguments: &[String]) -> Result<Vec<String>> {
-    let mut list = Command::new(binary);
-    list.current_dir(directory).args(["--list", "--format=terse"]).args(arguments);
-    let listed = command::output(&mut list).context("list the tests of a test binary")?;
-    Ok(listed.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
-}
-
-/// Deals things out to so many, one after the other, beginning with the one whose turn it is. What lies together may be
-/// alike, and take alike long.
-pub(super) fn deal<T>(things: Vec<T>, hands: usize, turn: &mut usize) -> Vec<Vec<T>> {
-    let mut dealt: Vec<Vec<T>> = (0..hands).map(|_| Vec::new()).collect();
-    for thing in things {
-        dealt[*turn % hands].push(thing);
-        *turn += 1;
-    }
-    dealt
 }
 
 /// Does every piece of work, so many at a time and in their order, and gives what came of them in the same order.
@@ -80,20 +54,12 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::project;
 
     #[test]
     fn memory_is_read_in_mebibytes() {
         let text = "MemTotal:       24589712 kB\nMemFree: 1 kB\nMemAvailable:   22528000 kB\n";
         assert_eq!(available_memory(text), Some(22_000));
         assert_eq!(available_memory("MemTotal: 1 kB\n"), None);
-    }
-
-    #[test]
-    fn every_thing_is_dealt_once_and_the_turn_goes_on() {
-        let mut turn = 0;
-        assert_eq!(deal(vec![1, 2, 3], 2, &mut turn), [vec![1, 3], vec![2]]);
-        assert_eq!(deal(vec![4, 5], 2, &mut turn), [vec![5], vec![4]]);
     }
 
     #[test]
@@ -121,13 +87,5 @@ mod tests {
         let stopped = || done.load(Ordering::SeqCst) > 0;
         let results = side_by_side(&[1, 2, 3], 1, stopped, |_| done.fetch_add(1, Ordering::SeqCst));
         assert_eq!(results, [Some(0), None, None]);
-    }
-
-    #[test]
-    fn a_test_binary_lists_its_tests() {
-        let own = std::env::current_exe().unwrap();
-        let arguments = ["shares::tests::a_test_binary".to_owned()];
-        let names = names(&own, &project::root(), &arguments).unwrap();
-        assert_eq!(names, ["vm::shares::tests::a_test_binary_lists_its_tests"]);
     }
 }
