@@ -118,7 +118,8 @@ impl Loader {
         wait::until("the loader to have read its configuration again", || {
             let log = self.log();
             let since = log.get(said..).unwrap_or_default();
-            let Some((_, since)) = since.split_once(" again\n") else { return Ok(None) };
+            // Not one for the file's sake: that may be the end of what the last change has set off, of the file as it was then.
+            let Some((_, since)) = since.split_once("SIGHUP: reading ") else { return Ok(None) };
             let refused = since.lines().find(|line| line.contains("not reloaded"));
             ensure!(refused.is_none(), "{}", refused.unwrap_or_default());
             Ok(since.contains("reloaded\n").then_some(()))

@@ -53,7 +53,8 @@ impl Acceleration {
     pub(crate) fn slowness(&self) -> u32 {
         match self {
             Self::Kvm => 1,
-            Self::Emulation(_) => 10,
+            // Three tests at once on one of its processors, each with several loaders that load programs.
+            Self::Emulation(_) => 30,
         }
     }
 }
