@@ -1,8 +1,6 @@
 //! What must hold between the values of a file.
 
 use std::{
-    collections::HashMap,
-    hash::Hash,
     net::IpAddr,
     path::{Path, PathBuf},
 };
@@ -11,9 +9,10 @@ use ipnet::IpNet;
 
 use super::{
     capacity,
-    diagnostic::{At, Errors, Place},
+    diagnostic::{At, Errors},
     file::{File, Masquerade, Node, Peer, Pod},
     overlap, services,
+    unique::unique,
 };
 use crate::desired::{DEFAULT_GATEWAY, DEFAULT_INTERFACE, DEFAULT_PORT, MIN_MTU4, MIN_MTU6, gateway_of};
 
@@ -34,23 +33,6 @@ pub(super) fn check(errors: &Errors<'_>, file: &File) {
     capacity::check(errors, file);
 }
 
-/// Reports every value that has been there before.
-pub(super) fn unique<'a, T: 'a, K: Eq + Hash>(
-    errors: &Errors<'_>,
-    what: &str,
-    values: impl Iterator<Item = &'a At<T>>,
-    key: impl Fn(&T) -> K,
-) {
-    let mut first: HashMap<K, &Place> = HashMap::new();
-    for At { value, place } in values {
-        if let Some(first) = first.get(&key(value)) {
-            errors.wrong(place, format!("the same {what} as {}", errors.refer(first)));
-        } else {
-            first.insert(key(value), place);
-        }
-    }
-}
-
 fn check_node(errors: &Errors<'_>, file: &File, node: &Node) {
     for (family, ipv4) in [("IPv4", true), ("IPv6", false)] {
         let mut addresses = node.addresses.items.iter().filter(|address| address.value.is_ipv4() == ipv4);
@@ -69,10 +51,10 @@ fn check_node(errors: &Errors<'_>, file: &File, node: &Node) {
     if node.uplinks.items.is_empty() && node.uplinks.complete {
         if let Some(peer) = file.peers.first() {
             let peer = errors.refer(&peer.place);
-            errors.missing(&under(&node.place, "uplink"), format!("missing; {peer} is reached by an uplink"));
+            errors.missing(&node.place.under("uplink"), format!("missing; {peer} is reached by an uplink"));
         } else if file.overlay.mtu.is_none() {
             let message = "missing; without an uplink to derive the MTU from, overlay.mtu is needed";
-            errors.missing(&under(&node.place, "uplink"), message);
+            errors.missing(&node.place.under("uplink"), message);
         }
     }
 
@@ -97,10 +79,6 @@ fn check_node_ports(errors: &Errors<'_>, file: &File, node: &Node) {
             errors.wrong(place, format!("{address} is a peer's, {}", errors.refer(&peer.place)));
         }
     }
-}
-
-pub(super) fn under(place: &Place, key: &str) -> Place {
-    Place { key: format!("{}.{key}", place.key), span: place.span.clone() }
 }
 
 fn check_peers(errors: &Errors<'_>, peers: &[Peer], node: &Node) {
@@ -199,7 +177,7 @@ fn check_masquerade(errors: &Errors<'_>, file: &File) {
     if node.uplinks.items.is_empty() && node.uplinks.complete {
         let enabled = errors.refer(&enabled.place);
         let message = format!("missing; answers to what is masqueraded, {enabled}, come in by an uplink");
-        errors.missing(&under(&node.place, "uplink"), message);
+        errors.missing(&node.place.under("uplink"), message);
     }
     for (ipv4, family) in [(true, "IPv4"), (false, "IPv6")] {
         let has_pods = node.pod_cidrs.values().any(|cidr| cidr.addr().is_ipv4() == ipv4);

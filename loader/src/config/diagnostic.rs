@@ -130,6 +130,13 @@ pub(super) struct Place {
     pub(super) span: Range<usize>,
 }
 
+impl Place {
+    /// A key of the table that stands here, which is not there.
+    pub(super) fn under(&self, key: &str) -> Self {
+        Self { key: format!("{}.{key}", self.key), span: self.span.clone() }
+    }
+}
+
 /// A value and where it stands.
 #[derive(Clone, Debug)]
 pub(super) struct At<T> {

@@ -14,6 +14,7 @@ mod reader;
 mod schema;
 mod services;
 mod suggest;
+mod unique;
 mod value;
 
 #[cfg(test)]

@@ -24,10 +24,19 @@ pub struct ConnectionQuery {
     pub service: Option<String>,
 }
 
+impl ConnectionQuery {
+    /// The filter, with the numbers of its service.
+    fn resolve(self, names: &ServiceNames) -> anyhow::Result<Filter> {
+        let Self { filter, service } = self;
+        let services = service.map(|service| names.ids(&service)).transpose()?;
+        Ok(Filter { services, ..filter })
+    }
+}
+
 /// The connections of a node that are meant.
 pub fn connections(paths: &NodePaths, query: ConnectionQuery) -> anyhow::Result<ConnectionsReport> {
     let names = ServiceNames::read(paths)?;
-    let filter = names.filter(query)?;
+    let filter = query.resolve(&names)?;
     let mut rows = list::<[u8; 4]>(paths, &filter, &names)?;
     rows.extend(list::<[u8; 16]>(paths, &filter, &names)?);
     rows.sort_by(|a, b| (&a.protocol, &a.original).cmp(&(&b.protocol, &b.original)));
@@ -36,7 +45,7 @@ pub fn connections(paths: &NodePaths, query: ConnectionQuery) -> anyhow::Result<
 
 /// Forgets the connections that are meant.
 pub fn flush(paths: &NodePaths, query: ConnectionQuery) -> anyhow::Result<FlushReport> {
-    let filter = ServiceNames::read(paths)?.filter(query)?;
+    let filter = query.resolve(&ServiceNames::read(paths)?)?;
     let connections = remove::<[u8; 4]>(paths, &filter)? + remove::<[u8; 16]>(paths, &filter)?;
     Ok(FlushReport { node: paths.node().to_owned(), connections })
 }

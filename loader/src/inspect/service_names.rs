@@ -2,8 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::connections::ConnectionQuery;
-use crate::{conntrack::Filter, paths::NodePaths, state::ServicesState};
+use crate::{paths::NodePaths, state::ServicesState};
 
 /// Names of the service ports of a node, by index into `services`.
 pub(super) struct ServiceNames {
@@ -26,16 +25,12 @@ impl ServiceNames {
         self.by_id.get(&id).map_or_else(|| format!("#{id}"), |(name, port)| format!("{name}:{port}"))
     }
 
-    /// A query's filter, with its service's numbers.
-    pub(super) fn filter(&self, query: ConnectionQuery) -> anyhow::Result<Filter> {
-        let ConnectionQuery { filter, service } = query;
-        let Some(wanted) = service else { return Ok(filter) };
+    /// The numbers of the service of that name: all its ports', or with `name:port` that port's.
+    pub(super) fn ids(&self, wanted: &str) -> anyhow::Result<Vec<u32>> {
         let is_wanted = |(name, port): &(String, u16)| *name == wanted || format!("{name}:{port}") == wanted;
         let ids: Vec<u32> =
             self.by_id.iter().filter(|(_, name)| is_wanted(name)).map(|(id, _)| *id).collect();
-        if ids.is_empty() {
-            anyhow::bail!("no service {wanted} is on this node; `loader services` lists them");
-        }
-        Ok(Filter { services: Some(ids), ..filter })
+        anyhow::ensure!(!ids.is_empty(), "no service {wanted} is on this node; `loader services` lists them");
+        Ok(ids)
     }
 }

@@ -8,9 +8,10 @@ use super::{
 };
 use crate::{
     config::{
-        check::{misplaced, unique},
+        check::misplaced,
         diagnostic::{At, Place},
         suggest::nearest,
+        unique::unique,
     },
     desired::services::{Family, Placement, Protocol},
 };

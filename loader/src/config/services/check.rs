@@ -8,9 +8,9 @@ use super::{
 };
 use crate::{
     config::{
-        check::{under, unique},
         diagnostic::{At, Errors, Place},
         file::{File, Node, Pod},
+        unique::unique,
     },
     desired::{
         DEFAULT_PORT,
@@ -261,10 +261,8 @@ impl<'a> Context<'a> {
                 && self.complete
                 && !has_some
             {
-                errors.missing(
-                    &under(place, "host-ip"),
-                    "missing; the node has no address of the pod's family",
-                );
+                errors
+                    .missing(&place.under("host-ip"), "missing; the node has no address of the pod's family");
             }
         }
     }
