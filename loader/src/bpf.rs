@@ -22,6 +22,7 @@ mod hash_map;
 mod load;
 mod lpm_map;
 mod pins;
+mod sock_programs;
 mod tcx;
 mod xdp;
 

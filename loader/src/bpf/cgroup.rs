@@ -17,6 +17,7 @@ use super::{
     BpfError, Programs,
     load::sock_addr,
     pins,
+    sock_programs::{self, SockProgram, needed},
     xdp::{bpf, detach, open},
 };
 use crate::{desired::SocketMode, paths::NodePaths};
@@ -29,39 +30,6 @@ const BPF_LINK_UPDATE: libc::c_int = 29;
 /// A cgroup has no interface index; its links are named by this one.
 const NO_DEVICE: u32 = 0;
 
-/// A program for sockets.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct SockProgram {
-    /// Its name.
-    pub(super) name: &'static str,
-    /// The kernel's `enum bpf_attach_type`.
-    attach_type: u32,
-    /// Whether TCP sockets need it.
-    tcp: bool,
-}
-
-/// All of them.
-pub(super) const PROGRAMS: [SockProgram; 8] = [
-    // Those that tell first: what is resolved is told right from the start.
-    SockProgram { name: "sock_getpeername4", attach_type: 29, tcp: true },
-    SockProgram { name: "sock_getpeername6", attach_type: 30, tcp: true },
-    SockProgram { name: "sock_recvmsg4", attach_type: 19, tcp: true },
-    SockProgram { name: "sock_recvmsg6", attach_type: 20, tcp: true },
-    SockProgram { name: "sock_connect4", attach_type: 10, tcp: true },
-    SockProgram { name: "sock_connect6", attach_type: 11, tcp: true },
-    SockProgram { name: "sock_sendmsg4", attach_type: 14, tcp: false },
-    SockProgram { name: "sock_sendmsg6", attach_type: 15, tcp: false },
-];
-
-/// The programs that a mode needs.
-fn needed(mode: SocketMode) -> impl Iterator<Item = SockProgram> {
-    PROGRAMS.into_iter().filter(move |program| match mode {
-        SocketMode::Off => false,
-        SocketMode::Tcp => program.tcp,
-        SocketMode::On => true,
-    })
-}
-
 impl Programs {
     /// Makes sure that the programs of that mode run on a cgroup, and no others: one that is there is replaced between two
     /// calls, a missing one is attached beside whatever others have attached.
@@ -72,7 +40,7 @@ impl Programs {
             self.ensure_socket_program(program, &directory, number)?;
         }
         for SockProgram { name, .. } in
-            PROGRAMS.iter().filter(|program| mode == SocketMode::Tcp && !program.tcp)
+            sock_programs::ALL.iter().filter(|program| mode == SocketMode::Tcp && !program.tcp)
         {
             remove(&self.paths, name)?;
         }
@@ -114,7 +82,7 @@ impl Programs {
 /// Takes the programs off their cgroup at once, and their pins away. Returns how many were there.
 pub fn detach_sockets(paths: &NodePaths) -> Result<usize, BpfError> {
     let mut detached = 0;
-    for SockProgram { name, .. } in PROGRAMS {
+    for SockProgram { name, .. } in sock_programs::ALL {
         detached += usize::from(remove(paths, name)?);
     }
     Ok(detached)

@@ -2,7 +2,11 @@
 
 use std::{io, path::PathBuf};
 
-use aya::{EbpfError, maps::MapError, programs::ProgramError};
+use aya::{
+    EbpfError,
+    maps::MapError,
+    programs::{ProgramError, links::LinkError},
+};
 use thiserror::Error;
 
 use crate::{causes::one_line, netlink::NetlinkError};
@@ -102,4 +106,9 @@ pub enum BpfError {
         /// Why not.
         source: MapError,
     },
+}
+
+/// That a link which was just made is no BPF link.
+pub(super) fn invalid(error: LinkError) -> ProgramError {
+    ProgramError::IOError(io::Error::other(error))
 }

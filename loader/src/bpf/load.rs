@@ -16,11 +16,12 @@ use common::{
 };
 
 use super::{
-    BpfError, cgroup,
+    BpfError,
     compat::{Definition, capacity, definitions, pinned},
     hash_map::Hash,
     lpm_map::Lpm,
     pins,
+    sock_programs::{self, SockProgram},
 };
 use crate::{
     desired::Capacities,
@@ -179,7 +180,7 @@ impl Programs {
         let has_xdp = self.expect_xdp() && self.without_xdp.is_none();
         let has_sockets = self.node.has(feature::SOCKETS) && self.without_sockets.is_none();
         let of_packets = Hook::OF_PACKETS.map(|hook| (hook.name(), hook != Hook::UplinkXdp || has_xdp));
-        let of_sockets = cgroup::PROGRAMS.map(|program| (program.name, has_sockets));
+        let of_sockets = sock_programs::ALL.map(|program| (program.name, has_sockets));
         for (name, is_loaded) in of_packets.into_iter().chain(of_sockets) {
             let pin = self.paths.program(name);
             if !is_loaded {
@@ -278,7 +279,7 @@ pub(super) fn sock_addr<'a>(
 
 /// Loads the socket programs. As with XDP, the node works without.
 fn load_sockets(ebpf: &mut Ebpf, paths: &NodePaths) -> Result<Option<String>, BpfError> {
-    for cgroup::SockProgram { name, .. } in cgroup::PROGRAMS {
+    for SockProgram { name, .. } in sock_programs::ALL {
         if let Err(error) = sock_addr(ebpf, name)?.load() {
             return Ok(Some(refused(rejected(name, error, paths))));
         }

@@ -2,12 +2,12 @@
 
 use aya::programs::{
     LinkOrder, ProgramError, SchedClassifier, TcAttachType,
-    links::{FdLink, LinkError, PinnedLink},
+    links::{FdLink, PinnedLink},
     tc::{SchedClassifierLink, SchedClassifierLinkId, TcAttachOptions},
 };
 use common::counters::Hook;
 
-use super::{BpfError, Programs, load::classifier, pins};
+use super::{BpfError, Programs, error::invalid, load::classifier, pins};
 use crate::netlink::{Direction, Link};
 
 impl Programs {
@@ -82,10 +82,6 @@ fn runs_on(program: &SchedClassifier, direction: Direction, device: &Link) -> Re
 
 fn fd_link(program: &mut SchedClassifier, id: SchedClassifierLinkId) -> Result<FdLink, ProgramError> {
     program.take_link(id)?.try_into().map_err(invalid)
-}
-
-pub(super) fn invalid(error: LinkError) -> ProgramError {
-    ProgramError::IOError(std::io::Error::other(error))
 }
 
 fn attach_type(direction: Direction) -> TcAttachType {

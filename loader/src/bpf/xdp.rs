@@ -18,7 +18,7 @@ use aya::programs::{
 };
 use common::counters::Hook;
 
-use super::{BpfError, Programs, load::xdp, pins, tcx::invalid};
+use super::{BpfError, Programs, error::invalid, load::xdp, pins};
 use crate::{
     causes::one_line,
     netlink::{Handle, Link},

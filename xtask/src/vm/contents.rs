@@ -1,11 +1,13 @@
 //! What is in a guest's file system.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 
 use super::{
-    fleet::Size,
     image::Image,
     kernel::Kernel,
     machine::Machine,
@@ -44,7 +46,7 @@ pub(super) fn common(built: &Built, selection: &Selection) -> Result<Image> {
 }
 
 /// What the guest is to do.
-pub(super) fn plan(built: &Built, machine: &Machine, runs: Vec<Run>, size: Size) -> Result<Plan> {
+pub(super) fn plan(built: &Built, machine: &Machine, runs: Vec<Run>, patience: Duration) -> Result<Plan> {
     let path = |path: &Option<PathBuf>| -> Result<PathBuf> {
         path.clone().context("cargo has not said where the loader and the testbed are")
     };
@@ -57,7 +59,7 @@ pub(super) fn plan(built: &Built, machine: &Machine, runs: Vec<Run>, size: Size)
     Ok(Plan {
         modules: Vec::new(),
         environment: environment.map(|(name, value)| (name.to_owned(), value)).to_vec(),
-        patience: size.patience,
+        patience,
         testbed: path(&built.testbed)?,
         runs,
         shell: false,

@@ -100,7 +100,8 @@ fn run_guest(
     size: Size,
 ) -> Result<Account> {
     let Guest { kernel, number, label, runs } = guest;
-    let plan = contents::plan(built, machine, runs.iter().map(|(_, run)| run.clone()).collect(), size)?;
+    let plan =
+        contents::plan(built, machine, runs.iter().map(|(_, run)| run.clone()).collect(), size.patience)?;
     let archive = contents::archive(kernel, *number, common, plan, machine)?;
     let names: Vec<_> = runs.iter().map(|(binary, _)| (binary.suite, binary.name.clone())).collect();
     machine.run(label, &kernel.image, &archive, &names, size.patience)
@@ -120,7 +121,7 @@ pub(super) fn shell(
     let machine = make_machine(kernel, size)?;
     let mut image = contents::common(built, selection)?;
     image.program(&project::find_program("busybox").context("no busybox for the prompt")?)?;
-    let plan = Plan { shell: true, ..contents::plan(built, &machine, Vec::new(), size)? };
+    let plan = Plan { shell: true, ..contents::plan(built, &machine, Vec::new(), size.patience)? };
     let archive = contents::archive(kernel, 1, &image, plan, &machine)?;
     Ok(match machine.shell(&kernel.image, &archive)? {
         End::Exited(status) if status.success() => ExitCode::SUCCESS,
