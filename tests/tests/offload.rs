@@ -1,5 +1,7 @@
 //! Large packets and checksums that the devices would fill in: kept where they can be, right where they can't.
 
+use std::io;
+
 use anyhow::{Context as _, Result, ensure};
 use testbed::{
     capture::Capture,
@@ -146,6 +148,11 @@ fn a_pod_may_forward_large_packets_on() -> Result<()> {
     Ok(())
 }
 
+/// Whether the kernel has said `EIO`.
+fn is_io_error(error: &anyhow::Error) -> bool {
+    error.root_cause().downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) == Some(libc::EIO)
+}
+
 /// OV-6: checksums left to the device, by the pods, by the uplinks, by both or by neither: the content is right, and so
 /// are the checksums on a wire that takes no unfinished ones.
 #[test]
@@ -167,7 +174,11 @@ fn checksums_are_right_whoever_fills_them_in() -> Result<()> {
             tcp::transfer(&here.pods[0].netns, (&there.pods[0].netns, ip), 8 << 20).context(case.clone())?;
             udp::echo(&here.pods[0].netns, (&there.pods[0].netns, ip), &[1, 999, 1400, 8000])
                 .context(case.clone())?;
-            udp::segmented(&here.pods[0].netns, (&there.pods[0].netns, ip), 1000, 5).context(case.clone())?;
+            match udp::segmented(&here.pods[0].netns, (&there.pods[0].netns, ip), 1000, 5) {
+                // Before Linux 6.11 (10154dbded6d) a socket's segments need a device that fills in their checksums.
+                Err(error) if !pods_offload && is_io_error(&error) => {}
+                outcome => outcome.context(case.clone())?,
+            }
         }
         for ip in here.pods[1].ips() {
             tcp::transfer(&here.pods[0].netns, (&here.pods[1].netns, ip), 8 << 20).context(case.clone())?;

@@ -73,7 +73,7 @@ fn pins_have_names() -> Result<()> {
     let node = &cluster.podlane[0];
     let pins = walk(&node.pins())?;
     for program in ["from_pod", "to_pod", "from_uplink", "from_host"] {
-        let name = format!("/programs/{program}");
+        let name = format!("/progs/{program}");
         ensure!(pins.iter().any(|pin| pin.ends_with(&name)), "no pin ends with {name}: {pins:?}");
     }
     let status = node.verb_json("status")?;
