@@ -1,6 +1,9 @@
 //! What is remembered of connections: how long, what ends them, and what happens when there is no room.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use testbed::{
@@ -116,6 +119,16 @@ fn unanswered_calls_are_forgotten() -> Result<()> {
     Ok(())
 }
 
+/// Waits until the one answer that a caller got has been acknowledged. Of two packets from different processors the second may
+/// overtake the first, and what comes after a reset undoes it.
+fn wait_for_acknowledgement(bed: &Bed, (from, to): (u16, SocketAddr)) -> Result<()> {
+    wait::until("the answer to be acknowledged", || {
+        let calls = |entry: &Entry| !entry.is_reply() && entry.from.port() == from && entry.to == to;
+        // SYN, its acknowledgement, the question, and the acknowledgement of the answer.
+        Ok(entries(bed, from)?.iter().any(|entry| calls(entry) && entry.packets >= 4).then_some(()))
+    })
+}
+
 /// CT-2: the tuple of a connection that is over begins another one, which may get another backend.
 #[test]
 fn a_recycled_tuple_is_a_new_connection() -> Result<()> {
@@ -138,9 +151,15 @@ fn a_recycled_tuple_is_a_new_connection() -> Result<()> {
                 let mut session = Session::open_port(netns, 42_000, Protocol::Tcp, cluster_ip(1, ipv4))
                     .with_context(|| format!("turn {turn}, reset {reset}"))?;
                 let seen = session.ask()?;
-                ensure!(seen.server == format!("pod-{}-{}", pod.0, pod.1), "turn {turn}: {seen:?}");
-                // The server closes first, so that no end of ours holds the tuple.
-                if reset { session.reset()? } else { drop(session.ask_and_close()?) }
+                let server = format!("pod-{}-{}", pod.0, pod.1);
+                ensure!(seen.server == server, "turn {turn}, reset {reset}: {seen:?} instead of {server}");
+                if reset {
+                    wait_for_acknowledgement(&bed, (42_000, cluster_ip(1, ipv4)))?;
+                    session.reset()?;
+                } else {
+                    // The server closes first, so that no end of ours holds the tuple.
+                    drop(session.ask_and_close()?);
+                }
             }
         }
     }
