@@ -58,6 +58,6 @@ mod unit {
             assert!(source.contains(&format!("fn {test}(")), "{test} is not in {}", path.display());
         }
         assert_eq!(tests("tests::interop"), ["through_a_router"]);
-        assert!(tests("tests::overlay").is_empty());
+        assert!(tests("tests::flips").is_empty());
     }
 }
