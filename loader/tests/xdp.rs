@@ -113,6 +113,8 @@ fn a_link_that_is_taken_away_is_made_again() {
         });
         let (_, program) = node.attachment("uplink_xdp", "up0");
         assert_eq!(running(&mut node).generic, Some(program));
-        assert_eq!(choice(&node), Choice { mode: Mode::Generic, why: "as configured".to_owned() });
+        // It is written down last.
+        let expected = Choice { mode: Mode::Generic, why: "as configured".to_owned() };
+        wait_until("the state says so", || choice(&node) == expected);
     });
 }
