@@ -66,7 +66,7 @@ pub(super) fn plan(built: &Built, machine: &Machine, runs: Vec<Run>, patience: D
     })
 }
 
-/// Writes the file system of the kernel's guest of that number.
+/// Writes the file system of the guest of that number.
 pub(super) fn archive(
     kernel: &Kernel,
     number: usize,

@@ -41,7 +41,9 @@ pub(super) fn run(
     let at_once = size.at_once.unwrap_or_else(|| parallel::at_once(machine.threads(), size.memory));
     let divided = selection.divide(built, (at_once / kernels.len()).max(1))?;
     let common = contents::common(built, selection)?;
-    let guests: Vec<Guest<'_>> = kernels.iter().flat_map(|kernel| guests_of(kernel, &divided)).collect();
+    let shares = kernels.iter().flat_map(|kernel| shares_of(kernel, &divided)).zip(1..);
+    let guests: Vec<Guest<'_>> =
+        shares.map(|((kernel, label, runs), number)| Guest { kernel, number, label, runs }).collect();
 
     let run = |guest: &Guest<'_>| {
         let Guest { kernel, label, .. } = guest;
@@ -74,20 +76,24 @@ pub(super) fn run(
 /// A virtual machine to be, and what it is to run.
 struct Guest<'a> {
     kernel: &'a Kernel,
-    /// Which of the kernel's.
+    /// Which of all: two kernels may be one, by two names.
     number: usize,
     /// What its lines begin with.
     label: String,
     runs: &'a Share<'a>,
 }
 
-fn guests_of<'a>(kernel: &'a Kernel, divided: &'a [Share<'a>]) -> impl Iterator<Item = Guest<'a>> {
+/// What a kernel's guests run, and how they are called.
+fn shares_of<'a>(
+    kernel: &'a Kernel,
+    divided: &'a [Share<'a>],
+) -> impl Iterator<Item = (&'a Kernel, String, &'a Share<'a>)> {
     divided.iter().zip(1..).map(move |(runs, number)| {
         let label = match divided.len() {
             1 => kernel.label.clone(),
             count => format!("{} {number}/{count}", kernel.label),
         };
-        Guest { kernel, number, label, runs }
+        (kernel, label, runs)
     })
 }
 

@@ -408,6 +408,25 @@ mod tests {
     }
 
     #[test]
+    fn the_accounts_of_guests_add_up_and_their_times_do_not() {
+        let suites = |passed, seconds| {
+            let counts = Counts { passed, failed: vec!["one".to_owned()], skipped: Vec::new() };
+            [(Suite::E2e, (counts, Duration::from_secs(seconds)))].into()
+        };
+        let boot = |seconds| Some(Duration::from_secs(seconds));
+        let mut sum = Account { suites: suites(3, 50), boot: boot(8), ..Account::default() };
+        sum.add(Account {
+            suites: suites(4, 40),
+            boot: boot(9),
+            wrong: vec!["x".to_owned()],
+            interrupted: None,
+        });
+        let (counts, time) = &sum.suites[&Suite::E2e];
+        assert_eq!((counts.passed, counts.failed.len(), time.as_secs()), (7, 2, 50));
+        assert_eq!((sum.boot, sum.wrong.len()), (boot(9), 1));
+    }
+
+    #[test]
     fn a_warning_in_the_log_fails_a_run_that_passes() {
         let rest = [
             (Err, "[   12.5] WARNING: CPU: 0 PID: 99 at net/core/dev.c:3150"),

@@ -2,8 +2,8 @@
 //!
 //! The guest has no disk and no network: its one file system is an archive with the test binaries, the programs that they
 //! call and the libraries under both, each at the path that it has here. Its first process is this program again
-//! ([`guest`]). There may be several at once ([`fleet`]). It has two serial lines: one for the kernel's log, every line of which is judged ([`console`]), one for what
-//! the tests print, which is read as it is on the host ([`machine`]).
+//! ([`guest`]). It has two serial lines: one for the kernel's log, every line of which is judged ([`console`]), one for what
+//! the tests print, which is read as it is on the host ([`machine`]). Several guests run at once ([`fleet`]).
 
 mod acceleration;
 mod archive;
@@ -113,7 +113,12 @@ impl Layer {
 
 /// Runs the verb.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    let mut wanted = options.kernel.clone();
+    let mut wanted: Vec<Wanted> = Vec::new();
+    for kernel in &options.kernel {
+        if !wanted.contains(kernel) {
+            wanted.push(kernel.clone());
+        }
+    }
     if wanted.is_empty() && !options.host {
         wanted = kernel::DEFAULT.iter().map(|version| Wanted::Version((*version).to_owned())).collect();
         if !options.shell && !options.smoke {
