@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `reconcile` | from the desired state to devices, maps and programs: all of it, in order, idempotent |
 //! | `daemon` | the loop: reload, resync, record |
+//! | `source` | the file, and what it asked for when it was read |
 //! | `events` | what wakes the loop: signals, the file, links, mounts |
 //! | `health` | answers to load balancers about local endpoints |
 //! | `cleanup` | takes everything away |
@@ -18,21 +19,17 @@ mod health;
 mod lock;
 mod notify;
 mod reconcile;
+mod source;
 mod watch;
 
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
 pub use self::{
     cleanup::cleanup,
     lock::{LockError, NodeLock},
 };
-use self::{daemon::Daemon, events::Events, reconcile::Reconciler};
-use crate::{
-    bpf,
-    causes::one_line,
-    config::{self, Config, ConfigError},
-    paths::NodePaths,
-};
+use self::{daemon::Daemon, events::Events, reconcile::Reconciler, source::Source};
+use crate::{bpf, causes::one_line, config::ConfigError, paths::NodePaths};
 
 /// What `loader run` was asked for.
 #[derive(Clone, Debug)]
@@ -58,17 +55,14 @@ fn plain(error: anyhow::Error) -> anyhow::Error {
 
 fn run_until_told(options: &RunOptions) -> anyhow::Result<()> {
     // Errors of the file come first; then what is loaded is what is watched. A large file is read once, as a rule.
-    let before = fs::read(&options.config).ok();
-    let first = config::load(&options.config)?;
+    let first = Source::read(&options.config)?;
     let events = Events::open(&options.config)?;
-    let is_same = fs::read(&options.config).ok() == before;
-    let Config { desired, warnings } = if is_same { first } else { config::load(&options.config)? };
-    warnings.lines().for_each(|warning| log::warn!("{warning}"));
-    let paths = NodePaths::new(&options.bpffs, &desired.node.name);
+    let source = first.newer()?.unwrap_or(first);
+    let paths = NodePaths::new(&options.bpffs, &source.desired.node.name);
     bpf::check_environment(&options.bpffs)?;
     let lock = NodeLock::take(&paths)?;
     let reconciler = Reconciler::new(paths.clone(), options.object.as_deref())?;
-    let mut daemon = Daemon::new(options.config.clone(), paths, desired, reconciler);
+    let mut daemon = Daemon::new(source, paths, reconciler);
     daemon.start()?;
     notify::ready();
     log::info!("ready");

@@ -12,8 +12,8 @@ use anyhow::{Result, bail};
 /// How many times slower than usual this machine is said to be: `cargo xtask vm-test` says so of emulated ones.
 const SLOWNESS: &str = "PODLANE_PATIENCE";
 
-/// How long to wait on this machine for what takes so long on an ordinary one. For upper bounds of waiting only: what a
-/// test asserts about times stays as it is.
+/// How long something takes on this machine that takes so long on an ordinary one: for upper bounds of waiting, and for
+/// the pauses of a load. What a test asserts about times stays as it is.
 #[must_use]
 pub fn scaled(usual: Duration) -> Duration {
     static FACTOR: OnceLock<u32> = OnceLock::new();

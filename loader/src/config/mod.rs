@@ -37,14 +37,17 @@ pub struct Config {
     pub warnings: Warnings,
 }
 
-/// Reads the file at `path`.
+/// Reads and parses the file at `path`.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    let text =
-        fs::read_to_string(path).map_err(|error| ConfigError::Unreadable { file: path.to_owned(), error })?;
-    Ok(parse(&path.display().to_string(), &text)?)
+    Ok(parse(&path.display().to_string(), &read(path)?)?)
 }
 
-/// Reads `text`, which errors call `file`.
+/// The text of the file at `path`.
+pub fn read(path: &Path) -> Result<String, ConfigError> {
+    fs::read_to_string(path).map_err(|error| ConfigError::Unreadable { file: path.to_owned(), error })
+}
+
+/// Parses `text`, which errors call `file`.
 pub fn parse(file: &str, text: &str) -> Result<Config, Invalid> {
     let errors = Errors::new(text);
     let (document, faults) = DeTable::parse_recoverable(text);

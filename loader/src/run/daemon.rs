@@ -13,11 +13,11 @@ use super::{
     events::{Events, Happened},
     notify,
     reconcile::{Outcome, Reconciler, RememberedSlots, check_ports},
+    source::Source,
 };
 use crate::{
     bpf::{Programs, TraceLog},
     causes::one_line,
-    config::{self, Config},
     desired::Desired,
     device::host_device_name,
     netlink::LinkNews,
@@ -32,9 +32,8 @@ const RETRY: Duration = Duration::from_secs(2);
 
 /// A running loader.
 pub(super) struct Daemon {
-    config: PathBuf,
+    source: Source,
     paths: NodePaths,
-    desired: Desired,
     reconciler: Reconciler,
     remembered: RememberedSlots,
     started: u64,
@@ -50,12 +49,7 @@ pub(super) struct Daemon {
 
 impl Daemon {
     /// With a state to be reached.
-    pub(super) fn new(
-        config: PathBuf,
-        paths: NodePaths,
-        desired: Desired,
-        mut reconciler: Reconciler,
-    ) -> Self {
+    pub(super) fn new(source: Source, paths: NodePaths, mut reconciler: Reconciler) -> Self {
         let state = State::read(&paths.state()).unwrap_or_else(|error| {
             log::warn!("{error}; going on without what it remembers");
             None
@@ -65,9 +59,8 @@ impl Daemon {
             reconciler.remember(state);
         }
         Self {
-            config,
+            source,
             paths,
-            desired,
             reconciler,
             remembered,
             started: now(),
@@ -81,16 +74,17 @@ impl Daemon {
 
     /// Reaches the desired state for the first time.
     pub(super) fn start(&mut self) -> anyhow::Result<()> {
+        let desired = &self.source.desired;
         log::info!(
             "node {}: {} pods, {} peers, {} service ports",
-            self.desired.node.name,
-            self.desired.pods.len(),
-            self.desired.peers.len(),
-            self.desired.services.len()
+            desired.node.name,
+            desired.pods.len(),
+            desired.peers.len(),
+            desired.services.len()
         );
-        check_ports(&self.desired)?;
+        check_ports(desired)?;
         self.namespaces = self.look_at_namespaces();
-        let outcome = self.reconciler.reconcile(&self.desired, &self.remembered)?;
+        let outcome = self.reconciler.reconcile(&self.source.desired, &self.remembered)?;
         self.record(outcome);
         Ok(())
     }
@@ -119,7 +113,7 @@ impl Daemon {
 
     /// Reads the configuration again; one that can't be realised is refused whole.
     fn reload(&mut self, cause: &str) {
-        log::info!("{cause}: reading {} again", self.config.display());
+        log::info!("{cause}: reading {} again", self.source.path().display());
         let error = match self.try_reload() {
             Ok(()) => {
                 log::info!("reloaded");
@@ -136,19 +130,21 @@ impl Daemon {
     }
 
     fn try_reload(&mut self) -> anyhow::Result<()> {
-        let Config { desired, warnings } = config::load(&self.config)?;
-        warnings.lines().for_each(|warning| log::warn!("{warning}"));
-        let (old, new) = (&self.desired.node.name, &desired.node.name);
+        let newer = self.source.newer()?;
+        let desired = &newer.as_ref().unwrap_or(&self.source).desired;
+        let (old, new) = (&self.source.desired.node.name, &desired.node.name);
         if old != new {
             anyhow::bail!(
                 "node.name has changed from {old} to {new}: that is another node; run `loader cleanup` and start anew"
             );
         }
-        check_ports(&desired)?;
-        self.namespaces = namespaces_of(&desired);
-        match self.reconciler.reconcile(&desired, &self.remembered) {
+        check_ports(desired)?;
+        self.namespaces = namespaces_of(desired);
+        match self.reconciler.reconcile(desired, &self.remembered) {
             Ok(outcome) => {
-                self.desired = desired;
+                if let Some(newer) = newer {
+                    self.source = newer;
+                }
                 self.record(outcome);
                 Ok(())
             }
@@ -163,7 +159,7 @@ impl Daemon {
     fn resync(&mut self) {
         self.looked = Instant::now();
         self.namespaces = self.look_at_namespaces();
-        match self.reconciler.reconcile(&self.desired, &self.remembered) {
+        match self.reconciler.reconcile(&self.source.desired, &self.remembered) {
             Ok(outcome) => self.record(outcome),
             Err(error) => {
                 let text = one_line(error.as_ref());
@@ -221,23 +217,23 @@ impl Daemon {
         let link = |news: &LinkNews| match news {
             LinkNews::Lost => true,
             LinkNews::Gone(link) | LinkNews::Changed(link) => {
-                let node = &self.desired.node;
+                let node = &self.source.desired.node;
                 link.name == node.gateway_device
                     || node.uplinks.contains(&link.name)
-                    || self.desired.pods.iter().any(|pod| host_device_name(&pod.name) == link.name)
+                    || self.source.desired.pods.iter().any(|pod| host_device_name(&pod.name) == link.name)
             }
         };
         happened.links.iter().any(link) || (happened.mounts && self.look_at_namespaces() != self.namespaces)
     }
 
     fn look_at_namespaces(&self) -> HashMap<PathBuf, (u64, u64)> {
-        namespaces_of(&self.desired)
+        namespaces_of(&self.source.desired)
     }
 
     /// Writes `state.json`; the node works without.
     fn write_state(&self) {
         let Some(outcome) = &self.outcome else { return };
-        let Desired { node, overlay, .. } = &self.desired;
+        let Desired { node, overlay, .. } = &self.source.desired;
         let mut problems = outcome.problems.clone();
         problems.extend(self.failure.clone());
         let state = State {

@@ -93,6 +93,8 @@ fn run(
 ) -> Account {
     let mut account = Account::default();
     let started = Instant::now();
+    // A load, not a flood: the machine has other work.
+    let pause = wait::scaled(Duration::from_millis(1));
     let mut session = None;
     while !stop.load(Ordering::Relaxed) {
         let asked = Instant::now();
@@ -109,8 +111,7 @@ fn run(
             }
             Err(error) => account.lost.push(format!("after {:?}: {error:#}", started.elapsed())),
         }
-        // A load, not a flood: the machine has other work.
-        thread::sleep(Duration::from_millis(1));
+        thread::sleep(pause);
     }
     account
 }
