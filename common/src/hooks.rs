@@ -5,10 +5,11 @@
 mod from_host;
 mod from_pod;
 mod from_uplink;
+mod from_xdp;
 mod to_pod;
 mod uplink_xdp;
 
 pub use self::{
-    from_host::from_host, from_pod::from_pod, from_uplink::from_uplink, to_pod::to_pod,
+    from_host::from_host, from_pod::from_pod, from_uplink::from_uplink, from_xdp::from_xdp, to_pod::to_pod,
     uplink_xdp::uplink_xdp,
 };

@@ -75,13 +75,15 @@ pub mod name {
     pub const STAGED4: &str = "staged4";
     /// Per-CPU array, one IPv6 [`Staged`](super::Staged).
     pub const STAGED6: &str = "staged6";
+    /// Program array: the program behind `from_xdp`, at zero.
+    pub const TAIL_CALLS: &str = "tail_calls";
     /// Hash, underlay IPv4 address of a peer to [`Vtep`](super::Vtep).
     pub const VTEPS4: &str = "vteps4";
     /// Hash, underlay IPv6 address of a peer to [`Vtep`](super::Vtep).
     pub const VTEPS6: &str = "vteps6";
 
     /// Every map, in the order in which they are shown.
-    pub const ALL: [&str; 29] = [
+    pub const ALL: [&str; 30] = [
         AFFINITY,
         BACKENDS,
         CONNTRACK4,
@@ -109,6 +111,7 @@ pub mod name {
         SOURCE_RANGES,
         STAGED4,
         STAGED6,
+        TAIL_CALLS,
         VTEPS4,
         VTEPS6,
     ];

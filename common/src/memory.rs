@@ -57,7 +57,7 @@ pub struct Memory {
     /// What it was asked: destination and UDP source port.
     pub asked: RefCell<Vec<(Vec<u8>, [u8; 2])>>,
     /// What the hook before has decided.
-    pub handed: Option<Action>,
+    pub handed: Result<Option<Action>, Failed>,
     /// Whether the packet can be claimed.
     pub claimable: bool,
     /// What every helper that changes the packet's size answers.
@@ -105,7 +105,7 @@ impl Memory {
             sources: Vec::new(),
             next_hop: Err(Failed { helper: Helper::FibLookup, code: 4 }),
             asked: RefCell::default(),
-            handed: None,
+            handed: Ok(None),
             claimable: true,
             refuses: None,
             services: ServiceTables::default(),
@@ -268,7 +268,7 @@ impl Dataplane for Memory {
         action
     }
 
-    fn handed(&mut self) -> Option<Action> {
+    fn handed(&mut self) -> Result<Option<Action>, Failed> {
         self.handed
     }
 

@@ -82,6 +82,10 @@ pub enum Helper {
     AdjustTail = 6,
     /// `bpf_skb_change_head`.
     ChangeHead = 7,
+    /// `bpf_tail_call`.
+    TailCall = 8,
+    /// `bpf_skb_store_bytes`.
+    StoreBytes = 9,
 }
 
 impl Helper {
@@ -96,6 +100,8 @@ impl Helper {
             5 => "bpf_xdp_adjust_head",
             6 => "bpf_xdp_adjust_tail",
             7 => "bpf_skb_change_head",
+            8 => "bpf_tail_call",
+            9 => "bpf_skb_store_bytes",
             _ => "unknown",
         }
     }

@@ -142,7 +142,7 @@ pub trait Dataplane:
 
     /// What a hook before this one has decided and left to this one to carry out. What the device has said of checksums
     /// is about the packet as it was, and forgotten.
-    fn handed(&mut self) -> Option<Action>;
+    fn handed(&mut self) -> Result<Option<Action>, Failed>;
 
     /// The facts of this node.
     fn node(&self) -> &'static Node;

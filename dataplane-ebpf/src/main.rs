@@ -58,6 +58,18 @@ fn from_uplink(context: TcContext) -> i32 {
     hooks::from_uplink(&mut skb)
 }
 
+/// TC ingress of an uplink with XDP, in front of `from_uplink`.
+///
+/// A program of its own, which writes no packet by itself: where somebody looks at an uplink's packets, the kernel shares them, makes
+/// a copy for a program that writes (`bpf_unclone_prologue` in net/core/filter.c) before its first instruction, and forgets
+/// what XDP has written before the packet (`pskb_expand_head`).
+#[classifier]
+#[inline(always)]
+fn from_xdp(context: TcContext) -> i32 {
+    let mut skb = Skb::unprepared(context.skb, Hook::FromUplink);
+    hooks::from_xdp(&mut skb).unwrap_or_else(|| skb.go_on())
+}
+
 /// TC egress of the gateway device.
 #[classifier]
 #[inline(always)]

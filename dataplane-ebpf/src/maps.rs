@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
-    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap},
+    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, ProgramArray},
     macros::btf_map,
 };
 use common::{
@@ -149,6 +149,9 @@ pub static SOURCES4: LpmTrie<Source<[u8; 4]>, Allowed, SOURCES> = LpmTrie::new()
 
 #[btf_map(name = "sources6")]
 pub static SOURCES6: LpmTrie<Source<[u8; 16]>, Allowed, SOURCES> = LpmTrie::new();
+
+#[btf_map(name = "tail_calls")]
+pub static TAIL_CALLS: ProgramArray<1> = ProgramArray::new();
 
 #[btf_map(name = "vteps4")]
 pub static VTEPS4: HashMap<[u8; 4], Vtep, PEERS> = HashMap::new();

@@ -4,7 +4,7 @@ use core::ptr::NonNull;
 
 #[cfg(feature = "trace")]
 use aya_ebpf::EbpfContext;
-use common::{counters::Hook, verdict::Action, wire::Wire};
+use common::{counters::Hook, packet::Failed, verdict::Action, wire::Wire};
 
 use crate::pointer::locate;
 
@@ -29,7 +29,7 @@ pub trait Kind: Context + Sized {
     fn act(packet: &mut OnHook<Self>, action: Action) -> Self::Done;
 
     /// See [`Dataplane::handed`](common::tables::Dataplane::handed).
-    fn handed(packet: &mut OnHook<Self>) -> Option<Action>;
+    fn handed(packet: &mut OnHook<Self>) -> Result<Option<Action>, Failed>;
 
     /// The context as log messages want it.
     #[cfg(feature = "trace")]

@@ -9,15 +9,16 @@ use aya_ebpf::{
         __sk_buff, BPF_CSUM_LEVEL_DEC, BPF_F_ADJ_ROOM_DECAP_L3_IPV4, BPF_F_ADJ_ROOM_DECAP_L3_IPV6,
         BPF_F_ADJ_ROOM_ENCAP_L2_ETH, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6,
         BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_ADJ_ROOM_NO_CSUM_RESET,
-        BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
+        BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_SHOT, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
         bpf_hdr_start_off::BPF_HDR_START_MAC,
     },
     bpf_f_adj_room_encap_l2,
     helpers::{
         bpf_csum_level, bpf_csum_update, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_head,
         bpf_skb_change_proto, bpf_skb_change_tail, bpf_skb_load_bytes_relative, bpf_skb_pull_data,
+        bpf_skb_store_bytes,
     },
-    programs::sk_buff::SkBuff,
+    programs::{TcContext, sk_buff::SkBuff},
 };
 use common::{
     checksum,
@@ -33,6 +34,7 @@ use common::{
 
 use crate::{
     action,
+    maps::TAIL_CALLS,
     on_hook::{Context, Kind, OnHook},
     pointer::{check, field},
     stack::zero,
@@ -73,29 +75,30 @@ impl Kind for Tc {
     }
 
     #[inline(always)]
-    fn handed(packet: &mut Skb) -> Option<Action> {
+    fn handed(packet: &mut Skb) -> Result<Option<Action>, Failed> {
+        // Without it, what generic XDP has written would be taken for fourteen bytes further on.
+        packet.restore_ethernet()?;
         let meta = field::<{ offset_of!(__sk_buff, data_meta) }, _>(packet.raw());
-        let handover = packet.before::<Handover>(meta)?;
+        let Some(handover) = packet.before::<Handover>(meta) else { return Ok(None) };
         // SAFETY: `locate` has checked the bounds, and the type is valid for any bytes.
-        let action = unsafe { handover.as_ref() }.action()?;
+        let Some(action) = unsafe { handover.as_ref() }.action() else { return Ok(None) };
         // SAFETY: a helper on the program's own context. Refused where the device verified none.
         unsafe { bpf_csum_level(packet.raw(), u64::from(BPF_CSUM_LEVEL_DEC)) };
-        Some(action)
+        Ok(Some(action))
     }
 
     #[cfg(feature = "trace")]
     #[inline(always)]
     fn logged(raw: *mut __sk_buff) -> impl EbpfContext {
-        aya_ebpf::programs::TcContext::new(raw)
+        TcContext::new(raw)
     }
 }
 
 impl Skb {
     /// The packet of that context, at that hook. `None`, counted as a drop, if its headers can't be had in one piece.
     #[inline(always)]
-    pub fn of(SkBuff { skb: raw }: SkBuff, hook: Hook) -> Option<Self> {
-        let mut skb = Self::new(raw, hook);
-        skb.received = skb.len();
+    pub fn of(raw: SkBuff, hook: Hook) -> Option<Self> {
+        let mut skb = Self::unprepared(raw, hook);
         match skb.prepare() {
             Ok(()) => Some(skb),
             Err(failure) => {
@@ -104,6 +107,14 @@ impl Skb {
                 None
             }
         }
+    }
+
+    /// The packet of that context, at that hook, whatever it is like.
+    #[inline(always)]
+    pub fn unprepared(SkBuff { skb: raw }: SkBuff, hook: Hook) -> Self {
+        let mut skb = Self::new(raw, hook);
+        skb.received = skb.len();
+        skb
     }
 
     /// Sees to it that the packet is as the decisions take it.
@@ -120,7 +131,7 @@ impl Skb {
     /// header is (`skb->mac_len`; seen on Linux 6.18), so TC is shown the packet from its IP header on.
     #[inline(always)]
     fn restore_ethernet(&mut self) -> Result<(), Failed> {
-        let mut header = MaybeUninit::<[u32; 4]>::uninit();
+        let mut header = MaybeUninit::<[u64; 2]>::uninit();
         // SAFETY: integers; helpers on the program's own context, with a buffer longer than what is asked for. It is refused for a packet without
         // such a header, which is none of ours.
         let header = unsafe {
@@ -133,32 +144,39 @@ impl Skb {
             }
             *header
         };
-        let [a, b, c, last] = header;
-        if self.starts_with([a, b, c], last) {
+        if self.starts_with(header) {
             return Ok(());
         }
         // SAFETY: a helper on the program's own context; packet pointers are taken anew after it.
         check(Helper::ChangeHead, unsafe { bpf_skb_change_head(self.raw(), ETH_LEN as u32, 0) })?;
-        for (nth, word) in [a, b, c].into_iter().enumerate() {
-            if let Some(place) = self.at_mut::<[u8; 4]>(4 * nth) {
-                *place = word.to_ne_bytes();
-            }
-        }
-        if let Some(place) = self.at_mut::<[u8; 2]>(12) {
-            *place = (last as u16).to_ne_bytes();
-        }
+        // Not by a pointer: `from_xdp` has to be a program that writes no packet by itself.
+        // SAFETY: a helper on the program's own context; packet pointers are taken anew after it. The buffer is longer than what is taken.
+        let stored =
+            unsafe { bpf_skb_store_bytes(self.raw(), 0, (&raw const header).cast(), ETH_LEN as u32, 0) };
+        check(Helper::StoreBytes, stored)?;
         self.received = self.len();
         Ok(())
     }
 
-    /// Whether the packet starts with these twelve bytes, and two more in the low half of `last`.
+    /// Leaves the packet to the program behind this one.
     #[inline(always)]
-    fn starts_with(&self, words: [u32; 3], last: u32) -> bool {
+    pub fn go_on(&mut self) -> i32 {
+        // SAFETY: nothing is left to be done here.
+        unsafe { TAIL_CALLS.tail_call(&TcContext::new(self.raw()), 0) };
+        // The loader has put nothing there: not a state that it leaves behind.
+        self.failed(Failed { helper: Helper::TailCall, code: 0 });
+        self.count(Reason::HelperFailed, self.received);
+        TC_ACT_SHOT
+    }
+
+    /// Whether the packet starts with this Ethernet header; behind it are two zeroes.
+    #[inline(always)]
+    fn starts_with(&self, header: [u64; 2]) -> bool {
         // By one test of the bounds: of several, LLVM reads what it has tested on one way only.
         let Some(found) = self.at::<[u8; ETH_LEN]>(0) else { return false };
-        let word = |at: usize| u32::from_ne_bytes([found[at], found[at + 1], found[at + 2], found[at + 3]]);
-        let ether_type = u16::from_ne_bytes([found[12], found[13]]);
-        [word(0), word(4), word(8)] == words && ether_type == last as u16
+        let half = |at: usize| u16::from_le_bytes([found[at], found[at + 1]]);
+        let word = |at: usize| u64::from(half(at)) | u64::from(half(at + 2)) << 16;
+        [word(0) | word(4) << 32, word(8) | u64::from(half(12)) << 32] == header.map(u64::to_le)
     }
 
     /// Encapsulates what the kernel takes for a tunnel's packet still: `decapsulate` can't make it forget one on this very kernel (an

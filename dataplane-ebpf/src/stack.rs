@@ -10,7 +10,7 @@ use core::mem::MaybeUninit;
 /// All zero bytes are a valid `T`.
 #[inline(always)]
 pub unsafe fn zero<T>(value: &mut MaybeUninit<T>) -> &mut T {
-    const { assert!(size_of::<T>().is_multiple_of(4) && align_of::<T>() == 4) };
+    const { assert!(size_of::<T>().is_multiple_of(4) && align_of::<T>().is_multiple_of(4)) };
     let words = value.as_mut_ptr().cast::<u32>();
     let mut word = 0;
     // SAFETY: within the value and aligned, which is checked above; every word is written, and the caller knows that zero is

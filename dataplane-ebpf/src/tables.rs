@@ -158,7 +158,7 @@ where
     }
 
     #[inline(always)]
-    fn handed(&mut self) -> Option<Action> {
+    fn handed(&mut self) -> Result<Option<Action>, Failed> {
         K::handed(self)
     }
 

@@ -61,8 +61,8 @@ impl Kind for Driver {
     }
 
     #[inline(always)]
-    fn handed(_: &mut Xdp) -> Option<Action> {
-        None
+    fn handed(_: &mut Xdp) -> Result<Option<Action>, Failed> {
+        Ok(None)
     }
 
     #[cfg(feature = "trace")]

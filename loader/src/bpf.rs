@@ -23,6 +23,7 @@ mod load;
 mod lpm_map;
 mod pins;
 mod sock_programs;
+mod tail_call;
 mod tcx;
 mod xdp;
 

@@ -113,14 +113,21 @@ pub struct Tc {
     pub mode: Cow<'static, str>,
 }
 
-/// The variable with the mode for every test that does not choose one itself.
-const TC_MODE: &str = "PODLANE_TC";
-
 /// `[xdp]`.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Xdp {
     /// `auto`, `native`, `generic` or `off`.
-    pub mode: &'static str,
+    pub mode: Cow<'static, str>,
+}
+
+/// The variable with `[tc] mode` for every test that does not choose one itself.
+const TC_MODE: &str = "PODLANE_TC";
+/// The same with `[xdp] mode`.
+const XDP_MODE: &str = "PODLANE_XDP";
+
+/// The mode of XDP for every test that does not choose one itself, if there is one.
+pub(crate) fn xdp_mode() -> Option<String> {
+    env::var(XDP_MODE).ok()
 }
 
 /// `[sockets]`.
@@ -202,7 +209,7 @@ impl Config {
             all_services: None,
             conntrack: Conntrack::default(),
             tc: env::var(TC_MODE).ok().map(|mode| Tc { mode: mode.into() }),
-            xdp: None,
+            xdp: xdp_mode().map(|mode| Xdp { mode: mode.into() }),
             sockets: None,
             peers: Vec::new(),
             pods: Vec::new(),

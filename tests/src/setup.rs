@@ -7,10 +7,10 @@ use std::{
     thread,
 };
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use nix::sys::signal::{SigSet, Signal};
 
-use crate::{command, loader, registry};
+use crate::{command, config, loader, registry};
 
 /// Cleans up once per process. Says why when this machine can't run the testbed.
 pub fn ready() -> Result<()> {
@@ -27,6 +27,13 @@ pub fn ready() -> Result<()> {
 pub fn ready_with_loader() -> Result<()> {
     ready()?;
     loader::binary().map(drop)
+}
+
+/// For tests of what veths between nodes do and wires don't: there packets stay large, and ports are free for programs. Where
+/// every node has XDP, they are made to be like wires (see [`wire`](crate::wire)).
+pub fn wires_as_they_are() -> Result<()> {
+    config::xdp_mode()
+        .map_or(Ok(()), |mode| bail!("PODLANE_XDP={mode}: the nodes' cables are as XDP needs them"))
 }
 
 /// From here on, Ctrl-C and SIGTERM take down what this process has made, and end it. To be called before any other thread

@@ -12,12 +12,18 @@ use anyhow::{Result, bail};
 /// How many times slower than usual this machine is said to be: `cargo xtask vm-test` says so of emulated ones.
 const SLOWNESS: &str = "PODLANE_PATIENCE";
 
+/// How many times slower than an ordinary machine this one is said to be.
+#[must_use]
+pub fn slowness() -> u32 {
+    static FACTOR: OnceLock<u32> = OnceLock::new();
+    *FACTOR.get_or_init(|| factor(env::var(SLOWNESS).ok().as_deref()))
+}
+
 /// How long something takes on this machine that takes so long on an ordinary one: for upper bounds of waiting, and for
 /// the pauses of a load. What a test asserts about times stays as it is.
 #[must_use]
 pub fn scaled(usual: Duration) -> Duration {
-    static FACTOR: OnceLock<u32> = OnceLock::new();
-    usual * *FACTOR.get_or_init(|| factor(env::var(SLOWNESS).ok().as_deref()))
+    usual * slowness()
 }
 
 fn factor(said: Option<&str>) -> u32 {

@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use ipnet::IpNet;
 use serde_json::Value;
 
-use crate::{netns::Netns, wait};
+use crate::{config, foreign::Foreign, netns::Netns, wait};
 
 /// Joins two namespaces by a veth pair and brings both ends up.
 pub fn wire(left: (&Netns, &str), right: (&Netns, &str), mtu: u32) -> Result<()> {
@@ -18,9 +18,20 @@ pub fn wire(left: (&Netns, &str), right: (&Netns, &str), mtu: u32) -> Result<()>
         "link add {left_device} mtu {mtu} type veth peer name {right_device} mtu {mtu} netns {}",
         right.name()
     ))?;
-    left.ip(&format!("link set {left_device} up"))?;
-    right.ip(&format!("link set {right_device} up"))?;
+    for (netns, device) in [(left, left_device), (right, right_device)] {
+        if config::xdp_mode().is_some() {
+            // To XDP, packets are to be as they come from a wire: checksums complete, none larger than a frame.
+            set_offload(netns, device, "tx", false)?;
+        }
+        netns.ip(&format!("link set {device} up"))?;
+    }
     Ok(())
+}
+
+/// An XDP program for a port, where nodes have one: a veth takes what XDP at its other end sends back only if it has one
+/// itself.
+fn counterpart(netns: &Netns, port: &str) -> Result<Option<Foreign>> {
+    config::xdp_mode().map(|_| Foreign::attach_xdp(netns, port)).transpose()
 }
 
 /// Waits until the kernel answers neighbour solicitations for every IPv6 address of a namespace: it joins their groups
@@ -85,6 +96,7 @@ pub struct Switch {
     netns: Netns,
     ports: u32,
     mtu: u32,
+    counterparts: Vec<Foreign>,
 }
 
 impl Switch {
@@ -94,7 +106,7 @@ impl Switch {
         without_ipv6(&netns)?;
         netns.ip(&format!("link add br0 mtu {mtu} type bridge mcast_snooping 0"))?;
         netns.ip("link set br0 up")?;
-        Ok(Self { netns, ports: 0, mtu })
+        Ok(Self { netns, ports: 0, mtu, counterparts: Vec::new() })
     }
 
     /// Plugs a new device of `netns` in; returns the name of the switch's port.
@@ -102,6 +114,7 @@ impl Switch {
         let port = format!("port{}", self.ports);
         self.ports += 1;
         wire((netns, device), (&self.netns, &port), self.mtu)?;
+        self.counterparts.extend(counterpart(&self.netns, &port)?);
         self.netns.ip(&format!("link set {port} master br0"))?;
         Ok(port)
     }
@@ -124,6 +137,7 @@ pub struct Router {
     netns: Netns,
     ports: u32,
     mtu: u32,
+    counterparts: Vec<Foreign>,
 }
 
 impl Router {
@@ -132,7 +146,7 @@ impl Router {
         netns.sysctl("net.ipv4.ip_forward", "1")?;
         netns.sysctl("net.ipv6.conf.all.forwarding", "1")?;
         without_dad(&netns)?;
-        Ok(Self { netns, ports: 0, mtu })
+        Ok(Self { netns, ports: 0, mtu, counterparts: Vec::new() })
     }
 
     /// Plugs a new device of `netns` in, with the router's addresses at its end; returns the name of the router's port.
@@ -140,6 +154,7 @@ impl Router {
         let port = format!("port{}", self.ports);
         self.ports += 1;
         wire((netns, device), (&self.netns, &port), self.mtu)?;
+        self.counterparts.extend(counterpart(&self.netns, &port)?);
         for address in addresses {
             add_address(&self.netns, &port, *address)?;
         }

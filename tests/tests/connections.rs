@@ -197,7 +197,8 @@ fn a_full_table_keeps_what_it_has() -> Result<()> {
     require!(setup::ready_with_loader());
     let bed = bed(&[(0, 1)], |config| {
         config.maps.insert("conntrack".to_owned(), 64);
-        timeouts(config, &[("udp-stream", 4), ("udp", 2)]);
+        // None ends before all have been tried.
+        timeouts(config, &[("udp-stream", 4 * wait::slowness()), ("udp", 2 * wait::slowness())]);
     })?;
     let pod = &bed.pod(0, 0).netns;
     let to = cluster_ip(1, true);
@@ -208,7 +209,7 @@ fn a_full_table_keeps_what_it_has() -> Result<()> {
     let mut sessions = Vec::new();
     for _ in 0..60 {
         let mut session = Session::open(pod, Protocol::Udp, to)?;
-        session.patience(Duration::from_millis(50))?;
+        session.patience(wait::scaled(Duration::from_millis(50)))?;
         match session.ask() {
             Ok(_) => sessions.push(session),
             Err(_) => refused += 1,
@@ -222,13 +223,13 @@ fn a_full_table_keeps_what_it_has() -> Result<()> {
     );
     ensure!(sessions.len() >= 25, "only {} taken", sessions.len());
     for session in &mut sessions {
-        session.patience(Duration::from_secs(2))?;
+        session.patience(wait::scaled(Duration::from_secs(2)))?;
         session.ask().context("one that was taken")?;
     }
     wait::until_within(Duration::from_secs(30), "room again", || {
         old.ask()?;
         let mut session = Session::open(pod, Protocol::Udp, to)?;
-        session.patience(Duration::from_millis(100))?;
+        session.patience(wait::scaled(Duration::from_millis(100)))?;
         Ok(session.ask().ok())
     })?;
     Ok(())

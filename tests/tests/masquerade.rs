@@ -270,6 +270,7 @@ fn echo_identifiers_never_collide() -> Result<()> {
 #[test]
 fn errors_come_back_to_the_pod() -> Result<()> {
     require!(setup::ready_with_loader());
+    require!(setup::wires_as_they_are());
     let (bed, _servers) = bed(&Masquerade::on())?;
     let router = bed.cluster.router.as_ref().context("a router")?.netns();
     for ipv4 in FAMILIES {

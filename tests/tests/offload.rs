@@ -20,6 +20,7 @@ const PORT: u16 = 8472;
 #[test]
 fn tcp_stays_in_large_packets_between_nodes() -> Result<()> {
     require!(setup::ready_with_loader());
+    require!(setup::wires_as_they_are());
     for family in [Family::V4, Family::V6] {
         let cluster = cluster::two_nodes().family(family).start()?;
         let (from, to) = (&cluster.podlane[0].pods[0], &cluster.podlane[1].pods[0]);
@@ -128,6 +129,7 @@ fn behind(cluster: &Cluster) -> Result<Netns> {
 #[test]
 fn a_pod_may_forward_large_packets_on() -> Result<()> {
     require!(setup::ready_with_loader());
+    require!(setup::wires_as_they_are());
     for family in [Family::V4, Family::V6] {
         let mut cluster = cluster::two_nodes().family(family).start()?;
         cluster.as_on_a_wire()?;

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use testbed::{
     bed::Bed,
+    capture::Capture,
     cluster::{self, Cluster},
     config::{Protocol, Xdp},
     foreign::Foreign,
@@ -94,7 +95,7 @@ fn has(node: &PodlaneNode, mode: &str, reason: &str) -> Result<()> {
 /// Two nodes, the first with this mode.
 fn with_mode(mode: &'static str) -> Result<Cluster> {
     let mut cluster = cluster::two_nodes().build()?;
-    cluster.podlane[0].config.xdp = Some(Xdp { mode });
+    cluster.podlane[0].config.xdp = Some(Xdp { mode: mode.into() });
     cluster.podlane.iter_mut().try_for_each(PodlaneNode::start)?;
     Ok(cluster)
 }
@@ -114,7 +115,7 @@ fn each_mode_is_what_status_says() -> Result<()> {
     for (mode, in_force, reason) in MODES {
         let mut cluster = cluster::one_node().build()?;
         let node = &mut cluster.podlane[0];
-        node.config.xdp = Some(Xdp { mode });
+        node.config.xdp = Some(Xdp { mode: mode.into() });
         node.start()?;
         has(node, in_force, reason).with_context(|| format!("mode {mode}"))?;
     }
@@ -188,7 +189,7 @@ fn reload(modes: &[&'static str], check: impl Fn(&Conversation) -> Result<()>) -
     };
     for mode in modes {
         let node = &mut cluster.podlane[0];
-        node.config.xdp = Some(Xdp { mode });
+        node.config.xdp = Some(Xdp { mode: (*mode).into() });
         node.reload()?;
         let (_, in_force, reason) = MODES.into_iter().find(|known| known.0 == *mode).context("a mode")?;
         has(node, in_force, reason).with_context(|| format!("mode {mode}"))?;
@@ -248,7 +249,7 @@ fn the_cleanup_takes_xdp_away() -> Result<()> {
     for mode in ["native", "generic"] {
         let mut cluster = cluster::one_node().build()?;
         let node = &mut cluster.podlane[0];
-        node.config.xdp = Some(Xdp { mode });
+        node.config.xdp = Some(Xdp { mode: mode.into() });
         node.start()?;
         has(node, mode, "as configured")?;
         let answer = node.cleanup()?;
@@ -269,7 +270,7 @@ fn a_program_of_others_stays_and_tc_works_on() -> Result<()> {
         let mut cluster = cluster::two_nodes().build()?;
         let theirs = Foreign::attach_xdp(&cluster.podlane[0].netns, "eth0")?;
         let id = theirs.id()?;
-        cluster.podlane[0].config.xdp = Some(Xdp { mode });
+        cluster.podlane[0].config.xdp = Some(Xdp { mode: mode.into() });
         cluster.podlane.iter_mut().try_for_each(PodlaneNode::start)?;
         let far = cluster.podlane[1].pods[0].v4()?;
         let node = &mut cluster.podlane[0];
@@ -294,15 +295,21 @@ fn a_program_of_others_stays_and_tc_works_on() -> Result<()> {
     Ok(())
 }
 
-/// Pods of two nodes reach each other in VXLAN that is taken off at XDP.
-fn pods_reach_each_other(mode: &'static str) -> Result<()> {
+/// Two nodes, both with this mode, which they can have.
+fn both_with(mode: &'static str) -> Result<Cluster> {
     let mut cluster = cluster::two_nodes().build()?;
     for node in &mut cluster.podlane {
-        node.config.xdp = Some(Xdp { mode });
+        node.config.xdp = Some(Xdp { mode: mode.into() });
         node.start()?;
         has(node, mode, "as configured")?;
     }
     cluster.as_on_a_wire()?;
+    Ok(cluster)
+}
+
+/// Pods of two nodes reach each other in VXLAN that is taken off at XDP.
+fn pods_reach_each_other(mode: &'static str) -> Result<()> {
+    let cluster = both_with(mode)?;
     let (near, far) = (&cluster.podlane[0].pods[0], &cluster.podlane[1].pods[0]);
     for ip in far.ips() {
         traffic::every_kind(&near.netns, (&far.netns, ip)).with_context(|| ip.to_string())?;
@@ -323,12 +330,31 @@ fn pods_of_two_nodes_reach_each_other_by_generic_xdp() -> Result<()> {
     pods_reach_each_other("generic")
 }
 
+/// Who looks at the packets of an uplink has the kernel share them, and what XDP has written before a packet is lost as soon as a
+/// program that writes to packets gets a shared one.
+#[test]
+fn captures_on_uplinks_disturb_nothing() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let cluster = both_with("native")?;
+    let capture = |node: &PodlaneNode| Capture::open(&node.netns, "eth0");
+    let mut captures = cluster.podlane.iter().map(capture).collect::<Result<Vec<_>>>()?;
+    let (near, far) = (&cluster.podlane[0].pods[0], &cluster.podlane[1].pods[0]);
+    for ip in far.ips() {
+        traffic::every_kind(&near.netns, (&far.netns, ip)).with_context(|| ip.to_string())?;
+    }
+    for capture in &mut captures {
+        ensure!(!capture.drain()?.is_empty(), "a capture saw nothing");
+    }
+    Ok(())
+}
+
 /// NP-1, NP-2: an outside client calls node ports of nodes that take them at XDP, with backends on either node.
 #[test]
 fn an_outside_client_calls_node_ports() -> Result<()> {
     require!(setup::ready_with_loader());
+    require!(setup::wires_as_they_are());
     let bed = Bed::start(&[2, 2], Route::Overlay, |facts, config| {
-        config.xdp = Some(Xdp { mode: "native" });
+        config.xdp = Some(Xdp { mode: "native".into() });
         config.services.push(facts.node_port_service("web", 1, NODE_PORT, &[(0, 1), (1, 0)]));
     })?;
     // Nothing of a local stack comes by a wire, so checksums are complete; and a wire takes what XDP sends back, as the other end

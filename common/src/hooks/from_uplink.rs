@@ -18,11 +18,6 @@ use crate::{
 /// Decides what becomes of a packet that an uplink receives.
 #[inline(always)]
 pub fn from_uplink<D: Dataplane>(packet: &mut D) -> D::Done {
-    if packet.node().has(feature::XDP)
-        && let Some(action) = packet.handed()
-    {
-        return act(packet, Reason::FromXdp, action);
-    }
     let arrival = match arrive(packet) {
         Ok(Some(arrival)) => arrival,
         Ok(None) => return act(packet, Reason::Foreign, Action::Continue),

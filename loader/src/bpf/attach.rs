@@ -55,6 +55,9 @@ impl Programs {
         device: &Link,
         way: TcWay,
     ) -> Result<(), BpfError> {
+        if hook == Hook::FromUplink {
+            self.put_behind()?;
+        }
         match way {
             TcWay::Tcx => self.ensure_link(hook, direction(hook), device),
             TcWay::Clsact => self.ensure_filter(netlink, hook, direction(hook), device),

@@ -20,7 +20,8 @@ impl Programs {
         direction: Direction,
         device: &Link,
     ) -> Result<(), BpfError> {
-        let program = classifier(&mut self.ebpf, hook.name())?;
+        let entry = self.entry(hook);
+        let program = classifier(&mut self.ebpf, entry)?;
         let failed = |source| BpfError::Attach { program: hook.name(), device: device.name.clone(), source };
         let id = program.info().map_err(failed)?.id();
         let name = filter_name(self.paths.node(), hook.name());

@@ -22,6 +22,7 @@ use super::{
     lpm_map::Lpm,
     pins,
     sock_programs::{self, SockProgram},
+    tail_call::{self, TailCalls},
 };
 use crate::{
     desired::Capacities,
@@ -54,6 +55,7 @@ pub struct Request<'a> {
 pub struct Programs {
     pub(super) ebpf: Ebpf,
     pub(super) paths: NodePaths,
+    pub(super) tail_calls: TailCalls,
     /// Maps that the loader fills.
     pub tables: Tables,
     service_maps: Option<ServiceMaps>,
@@ -93,6 +95,10 @@ pub fn load(request: Request<'_>) -> Result<Programs, BpfError> {
     for hook in Hook::TC {
         classifier(&mut ebpf, hook.name())?.load().map_err(|error| rejected(hook.name(), error, paths))?;
     }
+    if node.has(feature::XDP) {
+        let name = tail_call::IN_FRONT;
+        classifier(&mut ebpf, name)?.load().map_err(|error| rejected(name, error, paths))?;
+    }
     let without_xdp = if node.has(feature::XDP) { load_xdp(&mut ebpf, paths)? } else { None };
     let without_sockets = if node.has(feature::SOCKETS) { load_sockets(&mut ebpf, paths)? } else { None };
     let trace = trace_log(&mut ebpf)?;
@@ -102,10 +108,12 @@ pub fn load(request: Request<'_>) -> Result<Programs, BpfError> {
     let namespaces = hash(&mut ebpf, name::NAMESPACES, room)?;
     let pod_traffic = take(&mut ebpf, name::POD_TRAFFIC)?;
     let peer_traffic = take(&mut ebpf, name::PEER_TRAFFIC)?;
+    let tail_calls = take(&mut ebpf, name::TAIL_CALLS)?;
     let paths = paths.clone();
     Ok(Programs {
         ebpf,
         paths,
+        tail_calls,
         tables,
         service_maps,
         pod_traffic,
@@ -177,11 +185,13 @@ impl Programs {
         if self.committed {
             return Ok(());
         }
+        self.leave_behind()?;
         let has_xdp = self.expect_xdp() && self.without_xdp.is_none();
         let has_sockets = self.node.has(feature::SOCKETS) && self.without_sockets.is_none();
         let of_packets = Hook::OF_PACKETS.map(|hook| (hook.name(), hook != Hook::UplinkXdp || has_xdp));
         let of_sockets = sock_programs::ALL.map(|program| (program.name, has_sockets));
-        for (name, is_loaded) in of_packets.into_iter().chain(of_sockets) {
+        let in_front = (tail_call::IN_FRONT, self.expect_xdp());
+        for (name, is_loaded) in of_packets.into_iter().chain(of_sockets).chain([in_front]) {
             let pin = self.paths.program(name);
             if !is_loaded {
                 pins::remove(&pin)?;

@@ -21,7 +21,8 @@ impl Programs {
         let name = hook.name();
         let pin = self.paths.link(name, device.index);
         let failed = |source| BpfError::Attach { program: name, device: device.name.clone(), source };
-        let program = classifier(&mut self.ebpf, name)?;
+        let entry = self.entry(hook);
+        let program = classifier(&mut self.ebpf, entry)?;
         let link = PinnedLink::from_pin(&pin).ok();
         if link.is_some() && runs_on(program, direction, device).map_err(failed)? {
             return Ok(());

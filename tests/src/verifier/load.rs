@@ -108,7 +108,8 @@ fn descriptor(map: &Map) -> Result<i32> {
         | Map::HashMap(data)
         | Map::PerCpuHashMap(data)
         | Map::LruHashMap(data)
-        | Map::LpmTrie(data) => data,
+        | Map::LpmTrie(data)
+        | Map::ProgramArray(data) => data,
         other => bail!("{other:?} is no map of these programs"),
     };
     Ok(data.fd().as_fd().as_raw_fd())

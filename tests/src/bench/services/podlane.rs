@@ -34,7 +34,7 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// What is special about a variant of Podlane: this is the place of one's own for each.
 pub fn configure(dataplane: Dataplane, config: &mut Config) -> Result<()> {
     if dataplane == Dataplane::PodlaneXdp {
-        config.xdp = Some(config::Xdp { mode: "native" });
+        config.xdp = Some(config::Xdp { mode: "native".into() });
     }
     if dataplane == Dataplane::PodlaneSockets {
         config.sockets = Some(config::Sockets { mode: "on", cgroup: setup::cgroup()? });
