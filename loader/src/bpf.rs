@@ -7,8 +7,8 @@
 //!    is pinned beside it;
 //! 2. the caller fills the maps, through [`Programs::tables`];
 //! 3. [`Programs::ensure_attached`], then [`Programs::ensure_xdp`]: every link that is there gets its program replaced,
-//!    which the kernel does between two packets; every other one is made;
-//!    so with [`Programs::ensure_sockets`], on the cgroup;
+//!    which the kernel does between two packets; every other one is made; behind an uplink's program there is another one where XDP
+//!    may run (`tail_call`); so with [`Programs::ensure_sockets`], on the cgroup;
 //! 4. [`Programs::commit`]: new maps and programs take the place of the old ones' pins;
 //! 5. [`prune_links`] and [`prune_filters`]: what is attached to devices that are not wanted any more, or by another way, goes.
 
