@@ -25,7 +25,6 @@ use common::{
     counters::{Hook, Reason},
     handover::Handover,
     linear,
-    node::feature,
     packet::{Failed, Helper, Packet},
     tables::Dataplane as _,
     verdict::Action,
@@ -99,7 +98,8 @@ impl Skb {
     #[inline(always)]
     pub fn of(raw: SkBuff, hook: Hook) -> Option<Self> {
         let mut skb = Self::unprepared(raw, hook);
-        match skb.prepare() {
+        // The decisions take their headers in one piece.
+        match skb.linearize(linear::needed(&skb, hook == Hook::FromUplink)) {
             Ok(()) => Some(skb),
             Err(failure) => {
                 skb.failed(failure);
@@ -115,16 +115,6 @@ impl Skb {
         let mut skb = Self::new(raw, hook);
         skb.received = skb.len();
         skb
-    }
-
-    /// Sees to it that the packet is as the decisions take it.
-    #[inline(always)]
-    fn prepare(&mut self) -> Result<(), Failed> {
-        let arrives = self.hook() == Hook::FromUplink;
-        if arrives && self.node().has(feature::XDP) {
-            self.restore_ethernet()?;
-        }
-        self.linearize(linear::needed(self, arrives))
     }
 
     /// Gives a packet its Ethernet header back that generic XDP has taken: the kernel copies a packet for it and forgets how long that

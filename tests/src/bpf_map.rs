@@ -21,6 +21,12 @@ const ENOENT: i32 = 2;
 /// A key and what is there: of a map per CPU, the values of all CPUs.
 pub type Entry = (Vec<u8>, Vec<u8>);
 
+/// Whether what a map holds are entries, and not programs.
+#[must_use]
+pub const fn has_entries(map: &Map) -> bool {
+    !matches!(map, Map::ProgramArray(_))
+}
+
 /// A map, without its types.
 pub struct Bytes<'a> {
     map: BorrowedFd<'a>,

@@ -34,7 +34,10 @@ use super::{
     seen::{Amount, REDIRECT, SHOT, Seen, UNSPEC, failure_key},
     tables::Tables,
 };
-use crate::{again::Again, bpf_map::Bytes};
+use crate::{
+    again::Again,
+    bpf_map::{Bytes, has_entries},
+};
 
 /// Slots of pods and peers that the plan uses, at most.
 const SLOTS: u32 = 16;
@@ -161,7 +164,7 @@ impl Loaded {
 
     /// Empties all maps, and fills in the tables.
     pub fn start_over(&mut self, tables: &Tables) -> Result<()> {
-        for (name, map) in self.ebpf.maps().filter(|(name, _)| !is_constant(name)) {
+        for (name, map) in self.ebpf.maps().filter(|(name, map)| !is_constant(name) && has_entries(map)) {
             Bytes::of(map).and_then(|map| map.clear()).with_context(|| format!("empty map {name}"))?;
         }
         fill(&mut self.ebpf, tables)
