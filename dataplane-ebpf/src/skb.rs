@@ -25,6 +25,7 @@ use common::{
     counters::{Hook, Reason},
     handover::Handover,
     linear,
+    node::feature,
     packet::{Failed, Helper, Packet},
     tables::Dataplane as _,
     verdict::Action,
@@ -98,8 +99,7 @@ impl Skb {
     #[inline(always)]
     pub fn of(raw: SkBuff, hook: Hook) -> Option<Self> {
         let mut skb = Self::unprepared(raw, hook);
-        // The decisions take their headers in one piece.
-        match skb.linearize(linear::needed(&skb, hook == Hook::FromUplink)) {
+        match skb.prepare() {
             Ok(()) => Some(skb),
             Err(failure) => {
                 skb.failed(failure);
@@ -115,6 +115,18 @@ impl Skb {
         let mut skb = Self::new(raw, hook);
         skb.received = skb.len();
         skb
+    }
+
+    /// Sees to it that the packet is as the decisions take it.
+    #[inline(always)]
+    fn prepare(&mut self) -> Result<(), Failed> {
+        let arrives = self.hook() == Hook::FromUplink;
+        // `from_xdp` has done so. Without this, Linux 6.1's verifier walks three times as many instructions of `from_uplink`, 324,000, and
+        // finds 512 bytes of stack in use instead of 480.
+        if arrives && self.node().has(feature::XDP) {
+            self.restore_ethernet()?;
+        }
+        self.linearize(linear::needed(self, arrives))
     }
 
     /// Gives a packet its Ethernet header back that generic XDP has taken: the kernel copies a packet for it and forgets how long that
