@@ -7,7 +7,7 @@ use crate::{
     desired::Desired,
 };
 
-/// What was read last that could be realised.
+/// A configuration file as it was when it was read.
 pub(super) struct Source {
     path: PathBuf,
     text: String,
