@@ -51,6 +51,9 @@ pub trait Family: Copy + Sized + 'static {
     /// Writes the addresses of the header at `offset`, and its own checksum if it has one.
     fn readdress<P: Packet>(packet: &mut P, offset: usize, src: Self::Addr, dst: Self::Addr);
 
+    /// How many hops the header at `offset` has left; none if there is no header.
+    fn hops<P: Packet>(packet: &P, offset: usize) -> u8;
+
     /// Takes one hop off the header at `offset`.
     ///
     /// # Errors

@@ -33,10 +33,16 @@ pub enum Origin {
 /// To a pod of this node, by `action`: the Ethernet header becomes the last hop's, and the pod's counters count.
 #[inline(always)]
 pub fn to_pod<D: Dataplane>(packet: &mut D, pod: &Endpoint, action: Action) -> D::Done {
+    arrive_at(packet, pod);
+    act(packet, Reason::ToPod, action)
+}
+
+/// Makes a packet's Ethernet header that of the last hop to a pod of this node, and counts it for the pod.
+#[inline(always)]
+pub fn arrive_at<D: Dataplane>(packet: &mut D, pod: &Endpoint) {
     address(packet, &pod.mac);
     let len = packet.len();
     packet.account(Account::PodRx(pod.slot), len);
-    act(packet, Reason::ToPod, action)
 }
 
 /// To the node's own stack, addressed to the gateway device.
@@ -215,10 +221,23 @@ where
 {
     let query =
         Underlay::<F> { destination: ip.dst, source_port: [0; 2], destination_port: [0; 2], tos: ip.tos };
-    let mut destination = [0; 16];
-    store16(F::wide(ip.dst), &mut destination);
-    let place = flow::hash(F::fold(ip.dst), 0, [0; 4], 0);
+    let (place, destination) = remembered_as::<F>(ip.dst);
     hops::find(packet, &query, place, &destination, place)
+}
+
+/// The way to an address outside the cluster as it is remembered, if that may be taken as it is (see [`hops::fresh`]).
+#[inline(always)]
+pub fn fresh_way_outside<F: Family, D: Dataplane>(packet: &mut D, to: F::Addr) -> Option<(u32, Mac, Mac)> {
+    let (place, destination) = remembered_as::<F>(to);
+    hops::fresh(packet, place, &destination, place)
+}
+
+/// What stands for the peer and its underlay address, of an address outside the cluster.
+#[inline(always)]
+fn remembered_as<F: Family>(address: F::Addr) -> (u32, [u8; 16]) {
+    let mut destination = [0; 16];
+    store16(F::wide(address), &mut destination);
+    (flow::hash(F::fold(address), 0, [0; 4], 0), destination)
 }
 
 /// Who says where a packet goes that has to wait for its neighbour's MAC.
@@ -261,7 +280,7 @@ fn leave<D: Dataplane>(packet: &mut D, way: &Way, routed: Routed, reason: Reason
 
 /// Whether a path of that MTU does not take the packet; of a GSO packet, its segments.
 #[inline(always)]
-fn exceeds<F: Family, P: Packet>(packet: &P, ip: &Ip<F>, mtu: u32) -> bool {
+pub fn exceeds<F: Family, P: Packet>(packet: &P, ip: &Ip<F>, mtu: u32) -> bool {
     if ip.len <= mtu as usize {
         return false;
     }

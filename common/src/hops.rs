@@ -46,7 +46,7 @@ where
     O: Family,
     D: Dataplane + Tables<O>,
 {
-    let index = (peer.wrapping_mul(WAYS) + flow % WAYS) % capacity::HOPS;
+    let index = place(peer, flow);
     let now = packet.now();
     let mut recheck = false;
     if let Some(known) = packet.hop(index)
@@ -66,6 +66,26 @@ where
         remember(known, underlay, now, hop.ifindex, dst, src);
     }
     Ok(Way { hop, recheck })
+}
+
+/// The way as it is remembered, if that may be taken as it is: device, and the MACs of neighbour and device.
+#[inline(always)]
+pub fn fresh<D: Dataplane>(
+    packet: &mut D,
+    peer: u32,
+    underlay: &[u8; 16],
+    flow: u32,
+) -> Option<(u32, Mac, Mac)> {
+    let now = packet.now();
+    let known = packet.hop(place(peer, flow))?;
+    let holds = load16(&known.underlay) == load16(underlay) && now < known.until;
+    holds.then(|| (known.ifindex, Mac::load(&known.dst), Mac::load(&known.src)))
+}
+
+/// Where the way to a peer is remembered for a flow with that hash.
+#[inline(always)]
+const fn place(peer: u32, flow: u32) -> u32 {
+    (peer.wrapping_mul(WAYS) + flow % WAYS) % capacity::HOPS
 }
 
 #[inline(always)]

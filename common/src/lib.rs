@@ -36,6 +36,7 @@ pub mod checksum;
 pub mod counters;
 pub mod family;
 pub mod flow;
+pub mod flow_cache;
 pub mod forward;
 pub mod handover;
 pub mod hooks;

@@ -5,6 +5,7 @@
 //! `docs/maps.md` lists the maps themselves.
 
 pub mod connection;
+pub mod flow;
 pub mod service;
 pub mod socket;
 
@@ -12,6 +13,7 @@ use bytemuck::{Pod, Zeroable};
 
 pub use self::{
     connection::{Connection, FragmentKey, FragmentPorts, Staged, Tuple, connection_flag},
+    flow::{Flow, outcome},
     service::{
         Affinity, Backend, Client, Frontend, FrontendKey, Selection, Service, SourceRange, backend_flag,
         backend_state, scope, service_flag,
@@ -33,6 +35,12 @@ pub mod name {
     pub const COUNTERS: &str = "counters";
     /// Per-CPU hash, [`HelperError`](super::HelperError) to a `u64` count.
     pub const ERRORS: &str = "helper_errors";
+    /// Array, shared memory: numbers that what is remembered of flows hangs on (see [`flow_cache`](crate::flow_cache)).
+    pub const EPOCHS: &str = "epochs";
+    /// Per-CPU array, hash of an IPv4 flow to [`Flow`](super::Flow).
+    pub const FLOWS4: &str = "flows4";
+    /// Per-CPU array, hash of an IPv6 flow to [`Flow`](super::Flow).
+    pub const FLOWS6: &str = "flows6";
     /// LRU hash, [`FragmentKey`](super::FragmentKey) to [`FragmentPorts`](super::FragmentPorts).
     pub const FRAGMENTS: &str = "fragments";
     /// Hash, [`FrontendKey`](super::FrontendKey) to [`Frontend`](super::Frontend).
@@ -83,12 +91,15 @@ pub mod name {
     pub const VTEPS6: &str = "vteps6";
 
     /// Every map, in the order in which they are shown.
-    pub const ALL: [&str; 30] = [
+    pub const ALL: [&str; 33] = [
         AFFINITY,
         BACKENDS,
         CONNTRACK4,
         CONNTRACK6,
         COUNTERS,
+        EPOCHS,
+        FLOWS4,
+        FLOWS6,
         ERRORS,
         FRAGMENTS,
         FRONTENDS,
@@ -147,6 +158,10 @@ pub mod capacity {
     pub const SOCKETS: u32 = 65536;
     /// The node's network namespace and those of its pods.
     pub const NAMESPACES: u32 = PODS + 1;
+    /// Flows of a family that one CPU remembers: a power of two.
+    pub const FLOWS: u32 = 1024;
+    /// Elements of `epochs`: a power of two.
+    pub const EPOCHS: u32 = 256;
     /// Ways to peers that one CPU remembers: a power of two.
     pub const HOPS: u32 = 4096;
     /// Distinct (hook, helper, errno) that have failed.
@@ -155,7 +170,7 @@ pub mod capacity {
 
 /// A local pod, as found by one of its addresses.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Endpoint {
     /// Interface index of the pod's host-side veth.
     pub ifindex: u32,
@@ -171,7 +186,7 @@ pub struct Endpoint {
 ///
 /// One value says everything, so that replacing it changes the prefix in one step.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Route {
     /// Underlay address of the peer; IPv4 in the first four bytes, the rest zero. All zero without a peer.
     pub underlay: [u8; 16],

@@ -19,7 +19,8 @@ use crate::{
     checksum,
     counters::Reason,
     family::{Family, Ip, walk_extensions},
-    maps::{Allowed, Budget, Endpoint, Hop, Route, Vtep},
+    flow_cache::{self, Taken},
+    maps::{Allowed, Budget, Endpoint, Hop, Route, Vtep, capacity},
     nat::{self, Side, Stage, Step},
     node::Node,
     packet::{Failed, Helper, Packet},
@@ -76,6 +77,8 @@ pub struct Memory {
     pub ticks: u32,
     /// The ways that are remembered.
     pub hops: HashMap<u32, Hop>,
+    /// What memories of flows hang on.
+    pub epochs: HashMap<u32, u64>,
     /// The time, in jiffies.
     pub now: u64,
     /// What was counted.
@@ -115,6 +118,7 @@ impl Memory {
             sockets: HashSet::new(),
             ticks: 1000,
             hops: HashMap::new(),
+            epochs: HashMap::new(),
             now: 1000,
             counts: Vec::new(),
             accounts: Vec::new(),
@@ -252,6 +256,14 @@ where
         nat::inbound(self, ip)
     }
 
+    fn take(&mut self, ip: &mut Ip<F>, side: Side) -> Taken {
+        flow_cache::take(self, ip, side)
+    }
+
+    fn learn(&mut self, ip: &mut Ip<F>, side: Side) {
+        flow_cache::learn(self, ip, side);
+    }
+
     fn undo(&mut self, ip: &mut Ip<F>) {
         nat::undo(self, ip);
     }
@@ -290,6 +302,14 @@ impl Dataplane for Memory {
 
     fn hop(&mut self, index: u32) -> Option<&mut Hop> {
         Some(self.hops.entry(index).or_default())
+    }
+
+    fn epoch(&self, hash: u32) -> u64 {
+        self.epochs.get(&(hash % capacity::EPOCHS)).copied().unwrap_or(0)
+    }
+
+    fn advance(&mut self, hash: u32) {
+        *self.epochs.entry(hash % capacity::EPOCHS).or_default() += 1;
     }
 
     fn repeat<F: FnMut(&mut Self, u32) -> bool>(&mut self, times: u32, mut turn: F) {

@@ -28,6 +28,7 @@ pub mod tuple;
 pub use self::step::{Side, Step};
 use crate::{
     family::{self, Family, Fragment, Ip},
+    flow_cache::Taken,
     interest,
     maps::Staged,
     node::feature,
@@ -76,6 +77,12 @@ pub trait Stage<F: Family> {
 
     /// See [`inbound`].
     fn inbound(&mut self, ip: &mut Ip<F>) -> Step;
+
+    /// See [`take`](crate::flow_cache::take).
+    fn take(&mut self, ip: &mut Ip<F>, side: Side) -> Taken;
+
+    /// See [`learn`](crate::flow_cache::learn).
+    fn learn(&mut self, ip: &mut Ip<F>, side: Side);
 
     /// See [`undo`].
     fn undo(&mut self, ip: &mut Ip<F>);
@@ -192,8 +199,7 @@ where
     let Some(staged) = workspace::<F, D>(packet) else { return };
     if tuple::read(packet, ip, &mut staged.key) {
         staged.key.reverse_into(&mut staged.answer);
-        Connections::<F>::forget(packet, &staged.key);
-        Connections::<F>::forget(packet, &staged.answer);
+        established::forget::<F, D>(packet, staged);
     }
 }
 

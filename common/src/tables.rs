@@ -159,6 +159,12 @@ pub trait Dataplane:
     /// What this CPU remembers at that index, if it is within the table.
     fn hop(&mut self, index: u32) -> Option<&mut Hop>;
 
+    /// What `epochs` says of a flow with that hash.
+    fn epoch(&self, hash: u32) -> u64;
+
+    /// Makes it say something else.
+    fn advance(&mut self, hash: u32);
+
     /// Does something at most so many times, until it says that it is done. Not a loop of the program's own: the verifier would
     /// walk through each turn.
     fn repeat<F: FnMut(&mut Self, u32) -> bool>(&mut self, times: u32, turn: F);

@@ -11,6 +11,7 @@
 )]
 
 mod action;
+mod atomic;
 mod lpm;
 mod maps;
 mod on_hook;

@@ -9,7 +9,7 @@ use common::{
     counters::HookCounters,
     interest,
     maps::{
-        Affinity, Allowed, Backend, Budget, Choice, Client, Connection, Endpoint, FragmentKey, FragmentPorts,
+        Affinity, Allowed, Backend, Budget, Choice, Client, Connection, Endpoint, FragmentKey, Flow, FragmentPorts,
         Frontend, FrontendKey, HelperError, Hop, Resolved, Route, Service, SocketKey, Source, SourceRange,
         Staged, Traffic, Tuple, Vtep, capacity,
     },
@@ -25,6 +25,8 @@ const SOURCES: usize = capacity::SOURCES as usize;
 const ERRORS: usize = capacity::ERRORS as usize;
 const REMEMBERED: usize = capacity::HOPS as usize;
 const AFFINITIES: usize = capacity::AFFINITY as usize;
+const REMEMBERED_FLOWS: usize = capacity::FLOWS as usize;
+const FLOW_EPOCHS: usize = capacity::EPOCHS as usize;
 const BACKEND_SLOTS: usize = capacity::BACKENDS as usize;
 const CONNECTIONS: usize = capacity::CONNTRACK as usize;
 const CUT_PACKETS: usize = capacity::FRAGMENTS as usize;
@@ -83,6 +85,15 @@ pub static CONNTRACK6: HashMap<Tuple<[u8; 16]>, Connection<[u8; 16]>, CONNECTION
 
 #[btf_map(name = "counters")]
 pub static COUNTERS: PerCpuArray<HookCounters, HOOKS> = PerCpuArray::new();
+
+#[btf_map(name = "epochs")]
+pub static EPOCHS: Array<u64, FLOW_EPOCHS, SHARED> = Array::new();
+
+#[btf_map(name = "flows4")]
+pub static FLOWS4: PerCpuArray<Flow<[u8; 4]>, REMEMBERED_FLOWS> = PerCpuArray::new();
+
+#[btf_map(name = "flows6")]
+pub static FLOWS6: PerCpuArray<Flow<[u8; 16]>, REMEMBERED_FLOWS> = PerCpuArray::new();
 
 #[btf_map(name = "fragments")]
 pub static FRAGMENTS: LruHashMap<FragmentKey, FragmentPorts, CUT_PACKETS> = LruHashMap::new();

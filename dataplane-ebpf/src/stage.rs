@@ -9,8 +9,9 @@ use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use common::{
     checksum,
     family::{Family, Ip, V4, V6, walk_extensions},
+    flow_cache::{self, Taken},
     nat::{self, Side, Stage, Step},
-    tables::{Connections, Dataplane},
+    tables::{Connections, Dataplane, Tables},
 };
 
 use crate::{
@@ -31,9 +32,24 @@ macro_rules! export {
     };
 }
 
+/// Exports what is remembered of flows, for one family and kind of program.
+macro_rules! cache {
+    ($take:ident, $learn:ident, $kind:ty, $raw:ty, $family:ty) => {
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $take(raw: *mut $raw, ip: *mut Ip<$family>, side: u32) -> u64 {
+            // SAFETY: as in `on`.
+            let Some(ip) = (unsafe { ip.as_mut() }) else { return Taken::NOT.number() };
+            flow_cache::take(&mut OnHook::<$kind>::again(raw), ip, Side::of(side)).number()
+        }
+
+        export!($learn, $kind, $raw, $family, |packet, ip, side| learnt(packet, ip, Side::of(side)));
+    };
+}
+
 /// Implements the stage for one family of TC packets.
 macro_rules! tc {
-    ($family:ty, $translate:ident, $masquerade:ident, $inbound:ident, $undo:ident) => {
+    ($family:ty, $take:ident, $learn:ident, $translate:ident, $masquerade:ident, $inbound:ident, $undo:ident) => {
         impl Stage<$family> for Skb {
             #[inline(always)]
             fn translate(&mut self, ip: &mut Ip<$family>, side: Side) -> Step {
@@ -51,11 +67,22 @@ macro_rules! tc {
             }
 
             #[inline(always)]
+            fn take(&mut self, ip: &mut Ip<$family>, side: Side) -> Taken {
+                Taken::of($take(self.raw(), ptr::from_mut(ip), side as u32))
+            }
+
+            #[inline(always)]
+            fn learn(&mut self, ip: &mut Ip<$family>, side: Side) {
+                $learn(self.raw(), ptr::from_mut(ip), side as u32);
+            }
+
+            #[inline(always)]
             fn undo(&mut self, ip: &mut Ip<$family>) {
                 $undo(self.raw(), ptr::from_mut(ip));
             }
         }
 
+        cache!($take, $learn, Tc, __sk_buff, $family);
         export!($translate, Tc, __sk_buff, $family, |skb, ip, side| nat::translate(skb, ip, Side::of(side)));
         export!($masquerade, Tc, __sk_buff, $family, |skb, ip| nat::masquerade(skb, ip));
         export!($inbound, Tc, __sk_buff, $family, |skb, ip| nat::inbound(skb, ip));
@@ -66,7 +93,7 @@ macro_rules! tc {
 /// Implements the stage for one family of XDP packets. What only leaves the node comes by no XDP hook, and needs no function of
 /// its own.
 macro_rules! xdp {
-    ($family:ty, $translate:ident, $undo:ident) => {
+    ($family:ty, $take:ident, $learn:ident, $translate:ident, $undo:ident) => {
         impl Stage<$family> for Xdp {
             #[inline(always)]
             fn translate(&mut self, ip: &mut Ip<$family>, side: Side) -> Step {
@@ -84,20 +111,31 @@ macro_rules! xdp {
             }
 
             #[inline(always)]
+            fn take(&mut self, ip: &mut Ip<$family>, side: Side) -> Taken {
+                Taken::of($take(self.raw(), ptr::from_mut(ip), side as u32))
+            }
+
+            #[inline(always)]
+            fn learn(&mut self, ip: &mut Ip<$family>, side: Side) {
+                $learn(self.raw(), ptr::from_mut(ip), side as u32);
+            }
+
+            #[inline(always)]
             fn undo(&mut self, ip: &mut Ip<$family>) {
                 $undo(self.raw(), ptr::from_mut(ip));
             }
         }
 
+        cache!($take, $learn, Driver, xdp_md, $family);
         export!($translate, Driver, xdp_md, $family, |xdp, ip, side| nat::translate(xdp, ip, Side::of(side)));
         export!($undo, Driver, xdp_md, $family, |xdp, ip| undone(xdp, ip));
     };
 }
 
-tc!(V4, translate4, masquerade4, inbound4, undo4);
-tc!(V6, translate6, masquerade6, inbound6, undo6);
-xdp!(V4, xdp_translate4, xdp_undo4);
-xdp!(V6, xdp_translate6, xdp_undo6);
+tc!(V4, take4, learn4, translate4, masquerade4, inbound4, undo4);
+tc!(V6, take6, learn6, translate6, masquerade6, inbound6, undo6);
+xdp!(V4, xdp_take4, xdp_learn4, xdp_translate4, xdp_undo4);
+xdp!(V6, xdp_take6, xdp_learn6, xdp_translate6, xdp_undo6);
 
 /// Exports what reads of a packet from some place on, for one kind of program.
 macro_rules! readers {
@@ -143,5 +181,16 @@ where
     D: Dataplane + Connections<F>,
 {
     nat::undo(packet, ip);
+    Step::Untouched
+}
+
+/// [`flow_cache::learn`], with an answer like the others'.
+#[inline(always)]
+fn learnt<F, D>(packet: &mut D, ip: &Ip<F>, side: Side) -> Step
+where
+    F: Family,
+    D: Dataplane + Connections<F> + Tables<F>,
+{
+    flow_cache::learn(packet, ip, side);
     Step::Untouched
 }

@@ -16,7 +16,7 @@ use common::{
     counters::{Counter, HookCounters, Reason},
     family::{Family, V4, V6},
     maps::{
-        Allowed, Budget, Endpoint, HelperError, Hop, Route, Source, Traffic, Vtep, connection::TICK_SHIFT,
+        Allowed, Budget, Endpoint, HelperError, Hop, Route, Source, Traffic, Vtep, capacity, connection::TICK_SHIFT,
     },
     nat::Stage,
     node::Node,
@@ -28,9 +28,10 @@ use common::{
 
 use crate::{
     action::{AF_INET, AF_INET6},
+    atomic::increment,
     lpm,
     maps::{
-        COUNTERS, HELPER_ERRORS, HOPS, ICMP_BUDGET, PEER_TRAFFIC, POD_TRAFFIC, PODS4, PODS6, ROUTES4,
+        COUNTERS, EPOCHS, HELPER_ERRORS, HOPS, ICMP_BUDGET, PEER_TRAFFIC, POD_TRAFFIC, PODS4, PODS6, ROUTES4,
         ROUTES6, SOURCES4, SOURCES6, VTEPS4, VTEPS6, node,
     },
     on_hook::{Kind, OnHook},
@@ -222,6 +223,19 @@ where
     fn hop(&mut self, index: u32) -> Option<&mut Hop> {
         // SAFETY: this CPU's element is this program's alone.
         HOPS.get_ptr_mut(index).map(|hop| unsafe { &mut *hop })
+    }
+
+    #[inline(always)]
+    fn epoch(&self, hash: u32) -> u64 {
+        EPOCHS.get(hash % capacity::EPOCHS).map_or(0, services::shared)
+    }
+
+    #[inline(always)]
+    fn advance(&mut self, hash: u32) {
+        if let Some(epoch) = EPOCHS.get_ptr_mut(hash % capacity::EPOCHS) {
+            // SAFETY: an element of words.
+            unsafe { increment(epoch) };
+        }
     }
 
     #[inline(always)]

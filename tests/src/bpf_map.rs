@@ -144,7 +144,7 @@ impl<'a> Bytes<'a> {
 }
 
 /// How many CPUs a map per CPU has values of.
-fn cpus() -> Result<usize> {
+pub fn cpus() -> Result<usize> {
     static CPUS: OnceLock<usize> = OnceLock::new();
     if let Some(cpus) = CPUS.get() {
         return Ok(*cpus);

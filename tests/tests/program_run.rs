@@ -11,6 +11,8 @@ mod arriving;
 mod budget;
 #[path = "program_run/delivery.rs"]
 mod delivery;
+#[path = "program_run/flow_cache.rs"]
+mod flow_cache;
 #[path = "program_run/host.rs"]
 mod host;
 #[path = "program_run/leaving.rs"]

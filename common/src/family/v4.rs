@@ -105,6 +105,11 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn hops<P: Packet>(packet: &P, offset: usize) -> u8 {
+        packet.at::<Ipv4Hdr>(offset).map_or(0, |header| header.ttl)
+    }
+
+    #[inline(always)]
     fn take_hop<P: Packet>(packet: &mut P, offset: usize) -> Result<(), Reason> {
         let header = packet.at_mut::<Ipv4Hdr>(offset).ok_or(Reason::Malformed)?;
         if header.ttl <= 1 {

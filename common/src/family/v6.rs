@@ -100,6 +100,11 @@ impl Family for V6 {
     }
 
     #[inline(always)]
+    fn hops<P: Packet>(packet: &P, offset: usize) -> u8 {
+        packet.at::<Ipv6Hdr>(offset).map_or(0, |header| header.hop_limit)
+    }
+
+    #[inline(always)]
     fn take_hop<P: Packet>(packet: &mut P, offset: usize) -> Result<(), Reason> {
         let header = packet.at_mut::<Ipv6Hdr>(offset).ok_or(Reason::Malformed)?;
         if header.hop_limit <= 1 {

@@ -83,7 +83,13 @@ where
 
     let mut step = Step::Untouched;
     if nat::concerns(packet, ip) {
+        if let Some((reason, action)) = Stage::<F>::take(packet, ip, Side::Pod).settled() {
+            return Ok(act(packet, reason, action));
+        }
         step = Stage::<F>::translate(packet, ip, Side::Pod).goes_on()?;
+        if step == Step::Translated {
+            Stage::<F>::learn(packet, ip, Side::Pod);
+        }
     }
     if let Some(pod) = Tables::<F>::pod(packet, &ip.dst) {
         F::take_hop(packet, ETH_LEN)?;

@@ -19,9 +19,8 @@ use crate::{
 #[inline(always)]
 pub fn from_uplink<D: Dataplane>(packet: &mut D) -> D::Done {
     let arrival = match arrive(packet) {
-        Ok(Some(arrival)) => arrival,
-        Ok(None) => return act(packet, Reason::Foreign, Action::Continue),
-        Err(reason) => return drop(packet, reason),
+        Ok(arrival) => arrival,
+        Err((reason, action)) => return act(packet, reason, action),
     };
     match arrival.ether_type {
         ether_type::IPV4 => deliver::<V4, D>(packet, arrival),
@@ -46,38 +45,49 @@ struct Arrival {
 /// It is from no peer: it may be for a service, or the answer to a masqueraded pod.
 const OUTSIDE: u32 = u32::MAX;
 
-/// How a packet came; `None` is none of ours.
+/// What is done with a packet that is none of ours.
+const FOREIGN: (Reason, Action) = (Reason::Foreign, Action::Continue);
+
+/// How a packet came.
+///
+/// # Errors
+///
+/// What is done with it at once: it is none of ours, or not valid, or its flow is known.
 #[inline(always)]
-fn arrive<D: Dataplane>(packet: &D) -> Result<Option<Arrival>, Reason> {
+fn arrive<D: Dataplane>(packet: &mut D) -> Result<Arrival, (Reason, Action)> {
     if packet.has_vlan() {
-        return Ok(None);
+        return Err(FOREIGN);
     }
     match packet.at::<Eth>(0).map(|eth| eth.ether_type) {
         Some(ether_type::IPV4) => over::<V4, D>(packet),
         Some(ether_type::IPV6) => over::<V6, D>(packet),
-        _ => Ok(None),
+        _ => Err(FOREIGN),
     }
 }
 
 #[inline(always)]
-fn over<O, D>(packet: &D) -> Result<Option<Arrival>, Reason>
+fn over<O, D>(packet: &mut D) -> Result<Arrival, (Reason, Action)>
 where
     O: Family,
-    D: Dataplane + Tables<O>,
+    D: Dataplane + Tables<O> + Stage<O>,
 {
-    let Some(ip) = O::parse(packet, ETH_LEN) else { return Ok(None) };
-    if let Some(arrival) = vxlan::arrive::<O, D>(packet, &ip)? {
-        let vxlan::Arrival { ether_type, peer } = arrival;
-        return Ok(Some(Arrival { room: vxlan::room::<O>(), tos: ip.tos, ether_type, peer }));
+    let Some(mut ip) = O::parse(packet, ETH_LEN) else { return Err(FOREIGN) };
+    let tunnel = vxlan::arrive::<O, D>(packet, &ip).map_err(|reason| (reason, Action::Drop))?;
+    if let Some(vxlan::Arrival { ether_type, peer }) = tunnel {
+        return Ok(Arrival { room: vxlan::room::<O>(), tos: ip.tos, ether_type, peer });
     }
     let mut peer = None;
     if packet.node().has(feature::DIRECT) {
         peer = direct(packet, &ip);
     }
     if peer.is_none() && nat::concerns(packet, &ip) {
+        if let Some(settled) = Stage::<O>::take(packet, &mut ip, Side::Outside).settled() {
+            return Err(settled);
+        }
         peer = Some(OUTSIDE);
     }
-    Ok(peer.map(|peer| Arrival { room: 0, tos: ip.tos, ether_type: O::ETHER_TYPE, peer }))
+    let Some(peer) = peer else { return Err(FOREIGN) };
+    Ok(Arrival { room: 0, tos: ip.tos, ether_type: O::ETHER_TYPE, peer })
 }
 
 /// The slot of the direct peer from which this plain packet comes to a pod, or from a pod of which it comes to the node.
@@ -155,9 +165,17 @@ where
         F::set_tos(packet, ETH_LEN, tos);
     }
     let mut step = Step::Untouched;
-    if nat::concerns(packet, ip) {
+    // Of what comes from outside that is known, and its flow has been looked for.
+    let outside = arrival.peer == OUTSIDE;
+    if outside || nat::concerns(packet, ip) {
         let side = side(packet, ip, arrival);
+        if !outside && let Some((reason, action)) = Stage::<F>::take(packet, ip, side).settled() {
+            return Ok(act(packet, reason, action));
+        }
         step = Stage::<F>::translate(packet, ip, side).goes_on()?;
+        if step == Step::Translated {
+            Stage::<F>::learn(packet, ip, side);
+        }
     }
     if step == Step::HandedOn {
         if let Some(done) = hand_on(packet, ip)? {
@@ -165,19 +183,19 @@ where
         }
         step = Stage::<F>::translate(packet, ip, Side::Large).goes_on()?;
     }
-    if arrival.peer == OUTSIDE && !step.translated() {
+    if outside && !step.translated() {
         return Ok(act(packet, Reason::Foreign, Action::Continue));
     }
     if let Some(pod) = Tables::<F>::pod(packet, &ip.dst) {
         F::take_hop(packet, ETH_LEN)?;
         return Ok(forward::to_pod(packet, &pod, Action::Pod { ifindex: pod.ifindex }));
     }
-    let Some(route) = Tables::<F>::route(packet, &ip.dst) else { return outside(packet, ip, step) };
+    let Some(route) = Tables::<F>::route(packet, &ip.dst) else { return to_client(packet, ip, step) };
     match route.kind {
         route_kind::HOST if step.translated() => Ok(forward::back_to_host(packet, ip)),
         route_kind::HOST => Ok(forward::to_host(packet, Reason::ToHost)),
         route_kind::LOCAL => Err(Reason::NoSuchPod.into()),
-        route_kind::OUTSIDE => outside(packet, ip, step),
+        route_kind::OUTSIDE => to_client(packet, ip, step),
         // This node is no way to anywhere else, unless it is the one that translates.
         _ if step.translated() && route.is_peer() => forward::to_peer(packet, ip, route, Origin::Pod),
         _ => Err(Reason::NoRoute.into()),
@@ -231,7 +249,7 @@ where
 
 /// Outside the cluster: what has been translated to go there.
 #[inline(always)]
-fn outside<F, D>(packet: &mut D, ip: &Ip<F>, step: Step) -> Result<D::Done, Refusal>
+fn to_client<F, D>(packet: &mut D, ip: &Ip<F>, step: Step) -> Result<D::Done, Refusal>
 where
     F: Family,
     D: Dataplane + Tables<F>,

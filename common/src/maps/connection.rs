@@ -157,6 +157,12 @@ pub struct Staged<A> {
     pub answer: Tuple<A>,
     /// Their entry, if it is being made.
     pub answers: Connection<A>,
+    /// What `epochs` said before anything was looked up for the packet at hand.
+    pub epoch: u64,
+    /// Hash of the flow that it is of (see [`flow`](crate::flow)).
+    pub hash: u32,
+    /// Whether its way is to be remembered: one of [`learning`](crate::flow_cache::learning).
+    pub learning: u32,
 }
 
 /// Marks the types of both families, which a derive can't: it sees no padding in a generic type.
@@ -204,7 +210,7 @@ const _: () = {
     assert!(size_of::<Tuple<[u64; 2]>>() == 40 && size_of::<Tuple<[u8; 16]>>() == 40);
     assert!(size_of::<Connection<[u8; 4]>>() == 56);
     assert!(size_of::<Connection<[u8; 16]>>() == 80);
-    assert!(size_of::<Staged<[u8; 4]>>() == 144);
-    assert!(size_of::<Staged<[u8; 16]>>() == 240);
+    assert!(size_of::<Staged<[u8; 4]>>() == 160);
+    assert!(size_of::<Staged<[u8; 16]>>() == 256);
     assert!(size_of::<FragmentKey>() == 40);
 };

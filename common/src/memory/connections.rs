@@ -1,12 +1,16 @@
 //! Connections in memory.
 
 use core::{fmt, hash::Hash, ptr::NonNull};
-use std::{boxed::Box, collections::HashMap, vec::Vec};
+use std::{
+    boxed::Box,
+    collections::{BTreeMap, HashMap},
+    vec::Vec,
+};
 
 use super::Memory;
 use crate::{
     family::{Family, V4, V6},
-    maps::{Connection, Staged, Tuple},
+    maps::{Connection, Flow, Staged, Tuple},
     tables::{Connections, Entry, NotMade},
 };
 
@@ -14,6 +18,7 @@ use crate::{
 pub struct ConnectionTable<A> {
     entries: HashMap<Tuple<A>, NonNull<Connection<A>>>,
     workspace: NonNull<Staged<A>>,
+    flows: HashMap<u32, NonNull<Flow<A>>>,
     /// How many entries there may be.
     pub capacity: usize,
 }
@@ -23,6 +28,7 @@ impl<A: Default + Copy> Default for ConnectionTable<A> {
         Self {
             entries: HashMap::new(),
             workspace: NonNull::from(Box::leak(Box::default())),
+            flows: HashMap::new(),
             capacity: usize::MAX,
         }
     }
@@ -44,6 +50,18 @@ impl<A: Copy + Eq + Hash + Ord> ConnectionTable<A> {
     pub fn get(&self, key: &Tuple<A>) -> Option<Connection<A>> {
         // SAFETY: as above.
         self.entries.get(key).map(|place| unsafe { place.read() })
+    }
+
+    /// What is remembered of flows, by index.
+    #[must_use]
+    pub fn flows(&self) -> BTreeMap<u32, Flow<A>> {
+        // SAFETY: as above.
+        self.flows.iter().map(|(index, place)| (*index, unsafe { place.read() })).collect()
+    }
+
+    /// Remembers a flow.
+    pub fn remember(&mut self, index: u32, flow: Flow<A>) {
+        self.flows.insert(index, NonNull::from(Box::leak(Box::new(flow))));
     }
 
     /// Makes an entry, or replaces one.
@@ -78,6 +96,13 @@ macro_rules! connections {
             unsafe fn workspace(&mut self) -> Option<&'static mut Staged<<$family as Family>::Addr>> {
                 // SAFETY: made of a box that is never freed, and nobody else has it, as the caller knows.
                 Some(unsafe { self.$table.workspace.as_mut() })
+            }
+
+            unsafe fn flow(&mut self, index: u32) -> Option<&'static mut Flow<<$family as Family>::Addr>> {
+                let flows = &mut self.$table.flows;
+                let flow = flows.entry(index).or_insert_with(|| NonNull::from(Box::leak(Box::default())));
+                // SAFETY: as above.
+                Some(unsafe { flow.as_mut() })
             }
 
             fn insert(

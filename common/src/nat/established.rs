@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     family::{Family, Fragment, Ip},
+    flow_cache::{self, learning},
     maps::{Connection, Staged, backend_state, connection_flag},
     tables::{Connections, Dataplane, Entry, Origin},
     wire::{load16, protocol},
@@ -33,12 +34,24 @@ where
         let standing = standing::<F, D>(packet, staged, entry, tcp);
         if standing != Standing::Good {
             entry.becomes().reverse_into(&mut staged.answer);
-            Connections::<F>::forget(packet, &staged.key);
-            Connections::<F>::forget(packet, &staged.answer);
+            forget::<F, D>(packet, staged);
             return if standing == Standing::Cut { Step::BackendGone } else { Step::Unknown };
         }
     }
     remember_and_apply(packet, ip, staged, entry)
+}
+
+/// Forgets the connection whose tuples are staged, and what is remembered of its flows.
+#[inline(always)]
+pub fn forget<F, D>(packet: &mut D, staged: &Staged<F::Addr>)
+where
+    F: Family,
+    D: Dataplane + Connections<F>,
+{
+    Connections::<F>::forget(packet, &staged.key);
+    Connections::<F>::forget(packet, &staged.answer);
+    flow_cache::expire::<F, D>(packet, &staged.key);
+    flow_cache::expire::<F, D>(packet, &staged.answer);
 }
 
 /// Translates the first packet of a connection that has just been made, whose tuple is staged: what it depends on has been looked at.
@@ -84,6 +97,9 @@ where
     let len = packet.len();
     if entry.count(len, packet.ticks(), note(flags, staged.key.protocol, tcp)) {
         reserve::heal::<F, D>(packet, staged, entry);
+    }
+    if staged.learning == learning::ASKED && flow_cache::is_steady(entry.packets()) {
+        staged.learning = learning::STEADY;
     }
     if flags & (connection_flag::INBOUND | connection_flag::HANDED_ON) != 0 {
         return as_it_is(packet, ip, entry);

@@ -84,7 +84,7 @@ where
     F: Family,
     D: Dataplane + Connections<F>,
 {
-    let Staged { key, connection, answer, answers } = staged;
+    let Staged { key, connection, answer, answers, .. } = staged;
     *answers = *connection;
     answers.flags |= connection_flag::REPLY;
     key.reverse_into(&mut answers.becomes);

@@ -4,7 +4,7 @@ use core::ptr::NonNull;
 
 use crate::{
     family::Family,
-    maps::{Connection, Staged, Tuple},
+    maps::{Connection, Flow, Staged, Tuple},
 };
 
 /// Why an entry was not made.
@@ -27,6 +27,13 @@ pub trait Connections<F: Family> {
     ///
     /// Nobody has another reference to it: it is asked for once per packet and decision.
     unsafe fn workspace(&mut self) -> Option<&'static mut Staged<F::Addr>>;
+
+    /// What this CPU remembers of flows at that index, if it is within the table.
+    ///
+    /// # Safety
+    ///
+    /// Nobody has another reference to it.
+    unsafe fn flow(&mut self, index: u32) -> Option<&'static mut Flow<F::Addr>>;
 
     /// Makes an entry; with `replace` also where there is one with its key.
     fn insert(
@@ -125,6 +132,25 @@ impl<A: Copy> Entry<A> {
     pub fn flags(self) -> u32 {
         // SAFETY: valid, as `new` asks.
         unsafe { (*self.0.as_ptr()).flags }
+    }
+
+    /// How many packets have been counted.
+    #[inline(always)]
+    #[must_use]
+    pub fn packets(self) -> u64 {
+        // SAFETY: valid, as `new` asks.
+        unsafe { (*self.0.as_ptr()).packets }
+    }
+
+    /// Counts packets that have been noted elsewhere.
+    #[inline(always)]
+    pub fn add(self, packets: u64, bytes: u64) {
+        // SAFETY: valid, as `new` asks; each access is one word.
+        unsafe {
+            let connection = self.0.as_ptr();
+            (*connection).packets += packets;
+            (*connection).bytes += bytes;
+        }
     }
 
     /// Counts a packet of `bytes` bytes that comes at tick `now` and makes the flags what they are given as. Whether it is the

@@ -8,13 +8,13 @@ use aya_ebpf::{
 };
 use common::{
     family::{Family, V4, V6},
-    maps::{Connection, Staged, Tuple},
+    maps::{Connection, Flow, Staged, Tuple},
     tables::{Connections, Entry, NotMade},
     wire::protocol,
 };
 
 use crate::{
-    maps::{CONNTRACK4, CONNTRACK6, STAGED4, STAGED6},
+    maps::{CONNTRACK4, CONNTRACK6, FLOWS4, FLOWS6, STAGED4, STAGED6},
     on_hook::{Kind, OnHook},
     stack::zero,
 };
@@ -31,7 +31,7 @@ const CURRENT_NETNS: u64 = u64::MAX;
 
 /// Implements the table of one family over its maps.
 macro_rules! connections {
-    ($family:ty, $key:ty, $table:ident, $staged:ident, $socket_tuple:ident) => {
+    ($family:ty, $key:ty, $table:ident, $staged:ident, $flows:ident, $socket_tuple:ident) => {
         impl<K: Kind> Connections<$family> for OnHook<K> {
             #[inline(always)]
             fn connection(
@@ -49,6 +49,12 @@ macro_rules! connections {
             unsafe fn workspace(&mut self) -> Option<&'static mut Staged<<$family as Family>::Addr>> {
                 // SAFETY: as above; this CPU's element is this program's alone, and the caller's.
                 $staged.get_ptr_mut(0).map(|staged| unsafe { &mut *staged.cast() })
+            }
+
+            #[inline(always)]
+            unsafe fn flow(&mut self, index: u32) -> Option<&'static mut Flow<<$family as Family>::Addr>> {
+                // SAFETY: as above.
+                $flows.get_ptr_mut(index).map(|flow| unsafe { &mut *flow.cast() })
             }
 
             #[inline(always)]
@@ -81,8 +87,8 @@ macro_rules! connections {
     };
 }
 
-connections!(V4, [u8; 4], CONNTRACK4, STAGED4, has_socket4);
-connections!(V6, [u8; 16], CONNTRACK6, STAGED6, has_socket6);
+connections!(V4, [u8; 4], CONNTRACK4, STAGED4, FLOWS4, has_socket4);
+connections!(V6, [u8; 16], CONNTRACK6, STAGED6, FLOWS6, has_socket6);
 
 #[inline(always)]
 fn has_socket4<K: Kind>(packet: &OnHook<K>, tuple: &Tuple<u32>) -> bool {

@@ -94,7 +94,7 @@ impl<C: Context> Services for OnHook<C> {
 
 /// A word that user space may write at any time: loaded once, whole.
 #[inline(always)]
-fn shared<T: Copy>(word: &T) -> T {
+pub fn shared<T: Copy>(word: &T) -> T {
     // SAFETY: a reference is valid and aligned.
     unsafe { ptr::from_ref(word).read_volatile() }
 }

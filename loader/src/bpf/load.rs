@@ -59,6 +59,7 @@ pub struct Programs {
     /// Maps that the loader fills.
     pub tables: Tables,
     service_maps: Option<ServiceMaps>,
+    epochs: Shared,
     pod_traffic: PerCpuArray<MapData, Traffic>,
     peer_traffic: PerCpuArray<MapData, Traffic>,
     trace: Option<TraceLog>,
@@ -104,6 +105,8 @@ pub fn load(request: Request<'_>) -> Result<Programs, BpfError> {
     let trace = trace_log(&mut ebpf)?;
     let tables = take_tables(&mut ebpf, &wanted)?;
     let service_maps = Some(take_service_maps(&mut ebpf, &wanted)?);
+    let elements = wanted.get(name::EPOCHS).map_or(0, |definition| definition.max_entries);
+    let epochs = shared(&mut ebpf, name::EPOCHS, elements, size_of::<u64>())?;
     let room = wanted.get(name::NAMESPACES).map_or(0, |definition| definition.max_entries);
     let namespaces = hash(&mut ebpf, name::NAMESPACES, room)?;
     let pod_traffic = take(&mut ebpf, name::POD_TRAFFIC)?;
@@ -116,6 +119,7 @@ pub fn load(request: Request<'_>) -> Result<Programs, BpfError> {
         tail_calls,
         tables,
         service_maps,
+        epochs,
         pod_traffic,
         peer_traffic,
         trace,
@@ -164,6 +168,11 @@ impl Programs {
         self.service_maps.take()
     }
 
+    /// What the programs remember of flows holds no longer: to be called when anything that they look up has been changed.
+    pub fn expire_flows(&self) {
+        self.epochs.advance();
+    }
+
     /// Messages of the trace build.
     pub fn trace(&mut self) -> Option<&mut TraceLog> {
         self.trace.as_mut()
@@ -185,6 +194,8 @@ impl Programs {
         if self.committed {
             return Ok(());
         }
+        // The programs before these may have known other facts of the node.
+        self.expire_flows();
         self.leave_behind()?;
         let has_xdp = self.expect_xdp() && self.without_xdp.is_none();
         let has_sockets = self.node.has(feature::SOCKETS) && self.without_sockets.is_none();

@@ -308,7 +308,11 @@ impl Reconciler {
         (self.pod_slots, self.peer_slots) = (pod_slots, peer_slots);
         fresh_pods.into_iter().try_for_each(|slot| programs.reset_pod(slot))?;
         fresh_peers.into_iter().try_for_each(|slot| programs.reset_peer(slot))?;
-        let written = sync::apply(&mut programs.tables, &contents)?;
+        let written = sync::apply(&mut programs.tables, &contents);
+        if !matches!(&written, Ok(written) if *written == sync::Written::default()) {
+            programs.expire_flows();
+        }
+        let written = written?;
         if written != sync::Written::default() {
             log::info!("maps: {} entries written, {} removed", written.inserted, written.removed);
         }
@@ -320,6 +324,11 @@ impl Reconciler {
         let first = services.is_new();
         let synced = services.sync(services::wanted(desired));
         self.sockets.backends_have_gone(first || synced.gone > 0);
+        if let Some(programs) = &self.programs
+            && (first || synced.changed > 0 || synced.gone > 0)
+        {
+            programs.expire_flows();
+        }
         if synced.changed > 0 || first {
             self.epoch += 1;
             if synced.changed > 0 {

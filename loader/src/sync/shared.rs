@@ -107,6 +107,15 @@ impl Shared {
         }
     }
 
+    /// Adds one to the first word of every element.
+    pub fn advance(&self) {
+        for element in 0..self.len() {
+            if let Some(place) = self.place(element, 0) {
+                place.fetch_add(1, Ordering::AcqRel);
+            }
+        }
+    }
+
     /// Sets bits of a word.
     pub fn set(&self, element: u32, bits: u64) {
         if let Some(place) = self.place(element, 0) {

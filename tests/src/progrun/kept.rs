@@ -1,9 +1,9 @@
-//! What packets leave behind for the next ones: connections, affinity, cut packets.
+//! What packets leave behind for the next ones: connections, flows, affinity, cut packets.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use common::{
-    maps::{Affinity, Client, Connection, FragmentKey, FragmentPorts, Tuple},
+    maps::{Affinity, Client, Connection, Flow, FragmentKey, FragmentPorts, Tuple, capacity},
     memory::Memory,
 };
 
@@ -15,6 +15,11 @@ type Entries<A> = Vec<(Tuple<A>, Connection<A>)>;
 pub struct Kept {
     connections4: Entries<u32>,
     connections6: Entries<[u64; 2]>,
+    /// By index.
+    pub flows4: BTreeMap<u32, Flow<u32>>,
+    /// By index.
+    pub flows6: BTreeMap<u32, Flow<[u64; 2]>>,
+    epochs: HashMap<u32, u64>,
     affinity: HashMap<Client, Affinity>,
     fragments: HashMap<FragmentKey, FragmentPorts>,
 }
@@ -28,14 +33,31 @@ impl Kept {
         for (key, connection) in &self.connections6 {
             memory.conntrack6.insert(*key, *connection);
         }
+        for (index, flow) in &self.flows4 {
+            memory.conntrack4.remember(*index, *flow);
+        }
+        for (index, flow) in &self.flows6 {
+            memory.conntrack6.remember(*index, *flow);
+        }
+        memory.epochs.clone_from(&self.epochs);
         memory.services.affinity.clone_from(&self.affinity);
         memory.services.fragments.clone_from(&self.fragments);
+    }
+
+    /// Nothing that is remembered of flows holds any more.
+    pub fn expire_flows(&mut self) {
+        for index in 0..capacity::EPOCHS {
+            *self.epochs.entry(index).or_default() += 1;
+        }
     }
 
     /// Takes what a run has left.
     pub fn take(&mut self, memory: &Memory) {
         self.connections4 = memory.conntrack4.entries();
         self.connections6 = memory.conntrack6.entries();
+        self.flows4 = memory.conntrack4.flows();
+        self.flows6 = memory.conntrack6.flows();
+        self.epochs.clone_from(&memory.epochs);
         self.affinity.clone_from(&memory.services.affinity);
         self.fragments.clone_from(&memory.services.fragments);
     }
@@ -64,4 +86,21 @@ where
         bytemuck::bytes_of(key),
         bytemuck::bytes_of(becomes),
     )
+}
+
+/// An element of what is remembered of flows as a line: everything in it but until when; none of one that was never written.
+#[must_use]
+pub fn flow_line<A: bytemuck::NoUninit + Copy>(index: u32, flow: &Flow<A>) -> Option<String>
+where
+    Tuple<A>: bytemuck::NoUninit,
+{
+    let Flow { key, becomes, until, epoch, bytes, packets, side, outcome, hash, route, pod } = flow;
+    let (key, becomes) = (bytemuck::bytes_of(key), bytemuck::bytes_of(becomes));
+    key.iter().any(|byte| *byte != 0).then(|| {
+        let holds = if *until == 0 { "over" } else { "holds" };
+        format!(
+            "flow {index}, {holds}: {key:02x?} becomes {becomes:02x?}: {packets} packets, {bytes} bytes, from {side} to {outcome} \
+             by {hash:08x}, {route:?}, {pod:?}, epoch {epoch}",
+        )
+    })
 }

@@ -12,14 +12,16 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::{
     Ebpf, EbpfLoader, Pod,
-    maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, PerCpuHashMap, lpm_trie::Key},
+    maps::{
+        Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues, lpm_trie::Key,
+    },
     programs::{Program, ProgramError, ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions, Xdp},
 };
 use common::{
     counters::{Hook, HookCounters, Reason},
     handover::{self, Handover},
     maps::{
-        Backend, Budget, Connection, Frontend, FrontendKey, HelperError, Service, Source, Traffic, Tuple,
+        Backend, Budget, Connection, Flow, Frontend, FrontendKey, HelperError, Service, Source, Traffic, Tuple,
         name,
     },
     memory::{Memory, ServiceTables},
@@ -29,14 +31,14 @@ use common::{
 };
 
 use super::{
-    kept,
+    kept::{self, Kept},
     rig::Input,
     seen::{Amount, REDIRECT, SHOT, Seen, UNSPEC, failure_key},
     tables::Tables,
 };
 use crate::{
     again::Again,
-    bpf_map::{Bytes, has_entries},
+    bpf_map::{Bytes, cpus, has_entries},
 };
 
 /// Slots of pods and peers that the plan uses, at most.
@@ -189,8 +191,9 @@ impl Loaded {
     }
 
     /// Runs a packet.
-    pub fn run(&mut self, input: &Input<'_>) -> Result<Seen> {
+    pub fn run(&mut self, input: &Input<'_>, kept: &Kept) -> Result<Seen> {
         self.prepare(input)?;
+        self.remember(kept)?;
         let before = self.totals(input.hook)?;
         let run = match input.hook {
             Hook::UplinkXdp => self.run_xdp(input),
@@ -199,6 +202,9 @@ impl Loaded {
         let ran = run.with_context(|| format!("run {} on {} bytes", input.hook.name(), input.bytes.len()))?;
         let mut seen = self.totals(input.hook)?.since(&before);
         seen.connections = self.connections()?;
+        if !seen.connections.is_empty() {
+            seen.flows = self.flows(kept)?;
+        }
         seen.verdict = ran.verdict;
         seen.handed = ran.handed;
         if seen.verdict != SHOT {
@@ -336,6 +342,49 @@ impl Loaded {
         Ok(lines)
     }
 
+    /// Has every CPU remember the same flows, and for good: which CPU runs a packet, and when, is nobody's choice.
+    fn remember(&mut self, kept: &Kept) -> Result<()> {
+        if self.ebpf.map(name::FLOWS4).is_none() { return Ok(()); }
+        let mut flows4: PerCpuArray<_, Flow<[u8; 4]>> = map_mut(&mut self.ebpf, name::FLOWS4)?;
+        for (index, flow) in &kept.flows4 {
+            let flow = lasting(bytemuck::cast::<_, Flow<[u8; 4]>>(*flow));
+            flows4.set(*index, PerCpuValues::try_from(vec![flow; cpus()?])?, 0)?;
+        }
+        let mut flows6: PerCpuArray<_, Flow<[u8; 16]>> = map_mut(&mut self.ebpf, name::FLOWS6)?;
+        for (index, flow) in &kept.flows6 {
+            let flow = lasting(bytemuck::cast::<_, Flow<[u8; 16]>>(*flow));
+            flows6.set(*index, PerCpuValues::try_from(vec![flow; cpus()?])?, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Adds one to each of `epochs`.
+    pub fn expire_flows(&mut self) -> Result<()> {
+        let mut epochs: Array<_, u64> = map_mut(&mut self.ebpf, name::EPOCHS)?;
+        for index in 0..epochs.len() {
+            let epoch = epochs.get(&index, 0)?;
+            epochs.set(index, epoch + 1, 0)?;
+        }
+        Ok(())
+    }
+
+    /// What the CPU that has run a packet remembers of flows, as lines.
+    fn flows(&self, kept: &Kept) -> Result<Vec<String>> {
+        if self.ebpf.map(name::FLOWS4).is_none() { return Ok(Vec::new()); }
+        let mut lines = Vec::new();
+        let flows4: Vec<Vec<Flow<[u8; 4]>>> = self.bytes(name::FLOWS4)?.values()?;
+        for (index, cpus) in (0..).zip(flows4) {
+            let before = kept.flows4.get(&index).map(|flow| lasting(bytemuck::cast(*flow)));
+            lines.extend(kept::flow_line(index, &changed(&cpus, before)));
+        }
+        let flows6: Vec<Vec<Flow<[u8; 16]>>> = self.bytes(name::FLOWS6)?.values()?;
+        for (index, cpus) in (0..).zip(flows6) {
+            let before = kept.flows6.get(&index).map(|flow| lasting(bytemuck::cast(*flow)));
+            lines.extend(kept::flow_line(index, &changed(&cpus, before)));
+        }
+        Ok(lines)
+    }
+
     fn totals(&self, hook: Hook) -> Result<Totals> {
         let mut totals = Totals::default();
         let counters: PerCpuArray<_, HookCounters> = map(&self.ebpf, name::COUNTERS)?;
@@ -366,6 +415,18 @@ impl Loaded {
         }
         Ok(totals)
     }
+}
+
+/// A flow that holds for as long as a test takes, if it holds at all.
+fn lasting<A>(flow: Flow<A>) -> Flow<A> {
+    let until = if flow.until == 0 { 0 } else { u64::MAX };
+    Flow { until, ..flow }
+}
+
+/// The CPU's element that is another than it was; if there is none, any.
+fn changed<A: Copy + Default + PartialEq>(cpus: &[Flow<A>], before: Option<Flow<A>>) -> Flow<A> {
+    let before = before.unwrap_or_default();
+    cpus.iter().find(|flow| **flow != before).copied().unwrap_or(before)
 }
 
 /// Loads the object for that node, with its tables in the maps.

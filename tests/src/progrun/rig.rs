@@ -258,6 +258,12 @@ impl Rig {
         self.compare(input)
     }
 
+    /// What is remembered of flows holds no more, as after a change that the loader has made.
+    pub fn expire_flows(&mut self) -> Result<()> {
+        self.kept.expire_flows();
+        self.loaded.expire_flows()
+    }
+
     /// Runs a packet in the kernel so many times, and compares nothing.
     pub fn repeat(&mut self, input: &Input<'_>, runs: u32) -> Result<()> {
         self.loaded.repeat(input, runs)
@@ -277,7 +283,7 @@ impl Rig {
     fn compare(&mut self, input: &Input<'_>) -> Result<Outcome> {
         let (memory, action) = model::run(&self.tables, self.hops, &self.kept, input);
         let expected = Seen::of(input.hook, &memory, action);
-        let seen = self.loaded.run(input)?;
+        let seen = self.loaded.run(input, &self.kept)?;
         ensure!(
             seen == expected,
             "{} on {:02x?}:\nthe program showed {seen:02x?}\nthe model showed   {expected:02x?}",

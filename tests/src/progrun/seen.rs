@@ -36,6 +36,8 @@ pub struct Seen {
     pub failures: BTreeMap<String, u64>,
     /// Entries of the connection tables, as lines.
     pub connections: Vec<String>,
+    /// What is remembered of flows, likewise.
+    pub flows: Vec<String>,
 }
 
 impl Seen {
@@ -77,6 +79,11 @@ impl Seen {
         seen.connections = entries4.iter().map(|(key, connection)| kept::line(key, connection)).collect();
         seen.connections.extend(entries6.iter().map(|(key, connection)| kept::line(key, connection)));
         seen.connections.sort();
+        let flows4 = memory.conntrack4.flows();
+        let flows6 = memory.conntrack6.flows();
+        let lines4 = flows4.iter().filter_map(|(index, flow)| kept::flow_line(*index, flow));
+        let lines6 = flows6.iter().filter_map(|(index, flow)| kept::flow_line(*index, flow));
+        seen.flows = lines4.chain(lines6).collect();
         seen
     }
 

@@ -16,7 +16,7 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 const SYN: u8 = 0x02;
 const SYN_ACK: u8 = 0x12;
-const ACK: u8 = 0x10;
+pub const ACK: u8 = 0x10;
 const RST: u8 = 0x04;
 
 /// A service address.
@@ -58,11 +58,11 @@ pub fn services([here, there]: [Pod; 2]) -> Vec<Exposure> {
 }
 
 /// A pod of the first peer.
-fn far(family: Family) -> IpAddr {
+pub fn far(family: Family) -> IpAddr {
     family.pod(1, 10)
 }
 
-fn loopback(family: Family) -> IpAddr {
+pub fn loopback(family: Family) -> IpAddr {
     family.pod(0, 0)
 }
 
