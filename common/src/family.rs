@@ -54,6 +54,15 @@ pub trait Family: Copy + Sized + 'static {
     /// How many hops the header at `offset` has left; none if there is no header.
     fn hops<P: Packet>(packet: &P, offset: usize) -> u8;
 
+    /// Writes the addresses of the header at `offset`, which changes a sum over it by `difference`, and its own checksum if it has one.
+    fn put_addresses<P: Packet>(
+        packet: &mut P,
+        offset: usize,
+        src: Self::Addr,
+        dst: Self::Addr,
+        difference: u32,
+    );
+
     /// Takes one hop off the header at `offset`.
     ///
     /// # Errors

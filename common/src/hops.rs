@@ -17,7 +17,7 @@ const WAYS: u32 = 8;
 
 /// For how many jiffies a way is taken as it is: a changed route is followed after 64 ms to 640 ms (`CONFIG_HZ` of 1000 to
 /// 100).
-const FRESH: u64 = 64;
+pub const FRESH: u64 = 64;
 
 /// A way, and whether the kernel should have a look at it.
 pub struct Way {

@@ -9,9 +9,9 @@ use common::{
     counters::HookCounters,
     interest,
     maps::{
-        Affinity, Allowed, Backend, Budget, Choice, Client, Connection, Endpoint, FragmentKey, Flow, FragmentPorts,
-        Frontend, FrontendKey, HelperError, Hop, Resolved, Route, Service, SocketKey, Source, SourceRange,
-        Staged, Traffic, Tuple, Vtep, capacity,
+        Affinity, Allowed, Backend, Budget, Choice, Client, Connection, Endpoint, Flow, FragmentKey,
+        FragmentPorts, Frontend, FrontendKey, HelperError, Hop, Resolved, Route, Service, SocketKey, Source,
+        SourceRange, Staged, Traffic, Tuple, Vtep, capacity,
     },
     node::Node,
 };

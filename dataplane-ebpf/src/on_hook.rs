@@ -25,6 +25,9 @@ pub trait Kind: Context + Sized {
     /// Where it ends.
     fn data_end(raw: *mut Self::Raw) -> usize;
 
+    /// Length of all of it, in bytes; zero where the context says it at any time.
+    fn length(raw: *mut Self::Raw) -> u32;
+
     /// Carries out an action; the answer is the program's return value.
     fn act(packet: &mut OnHook<Self>, action: Action) -> Self::Done;
 
@@ -40,7 +43,9 @@ pub trait Kind: Context + Sized {
 pub struct OnHook<C: Context> {
     raw: *mut C::Raw,
     /// Length as the program got it.
-    pub received: usize,
+    pub received: u32,
+    /// Length now, where the context does not say it (see [`Kind::length`]).
+    pub length: u32,
     hook: Hook,
 }
 
@@ -48,7 +53,7 @@ impl<C: Context> OnHook<C> {
     /// What that context is about, at that hook. A packet's length is the caller's to fill in.
     #[inline(always)]
     pub fn new(raw: *mut C::Raw, hook: Hook) -> Self {
-        Self { raw, received: 0, hook }
+        Self { raw, received: 0, length: 0, hook }
     }
 
     /// The hook that the program is attached to.
@@ -77,7 +82,7 @@ impl<K: Kind> OnHook<K> {
     /// Neither the hook nor the length as received is known there: nothing is counted but by the hooks themselves.
     #[inline(always)]
     pub fn again(raw: *mut K::Raw) -> Self {
-        Self::new(raw, Hook::FromPod)
+        Self { length: K::length(raw), ..Self::new(raw, Hook::FromPod) }
     }
 
     /// Whether so many bytes from its start lie in one piece.

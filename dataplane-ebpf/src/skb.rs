@@ -70,6 +70,11 @@ impl Kind for Tc {
     }
 
     #[inline(always)]
+    fn length(_: *mut __sk_buff) -> u32 {
+        0
+    }
+
+    #[inline(always)]
     fn act(packet: &mut Skb, action: Action) -> i32 {
         action::act(packet, action)
     }
@@ -103,7 +108,7 @@ impl Skb {
             Ok(()) => Some(skb),
             Err(failure) => {
                 skb.failed(failure);
-                skb.count(Reason::HelperFailed, skb.received);
+                skb.count(Reason::HelperFailed, skb.received());
                 None
             }
         }
@@ -113,7 +118,7 @@ impl Skb {
     #[inline(always)]
     pub fn unprepared(SkBuff { skb: raw }: SkBuff, hook: Hook) -> Self {
         let mut skb = Self::new(raw, hook);
-        skb.received = skb.len();
+        skb.received = skb.context().len;
         skb
     }
 
@@ -156,7 +161,7 @@ impl Skb {
         let stored =
             unsafe { bpf_skb_store_bytes(self.raw(), 0, (&raw const header).cast(), ETH_LEN as u32, 0) };
         check(Helper::StoreBytes, stored)?;
-        self.received = self.len();
+        self.received = self.context().len;
         Ok(())
     }
 
@@ -167,7 +172,7 @@ impl Skb {
         unsafe { TAIL_CALLS.tail_call(&TcContext::new(self.raw()), 0) };
         // The loader has put nothing there: not a state that it leaves behind.
         self.failed(Failed { helper: Helper::TailCall, code: 0 });
-        self.count(Reason::HelperFailed, self.received);
+        self.count(Reason::HelperFailed, self.received());
         TC_ACT_SHOT
     }
 

@@ -16,7 +16,8 @@ use common::{
     counters::{Counter, HookCounters, Reason},
     family::{Family, V4, V6},
     maps::{
-        Allowed, Budget, Endpoint, HelperError, Hop, Route, Source, Traffic, Vtep, capacity, connection::TICK_SHIFT,
+        Allowed, Budget, Endpoint, HelperError, Hop, Route, Source, Traffic, Vtep, capacity,
+        connection::TICK_SHIFT,
     },
     nat::Stage,
     node::Node,
@@ -150,7 +151,7 @@ where
 
     #[inline(always)]
     fn received(&self) -> usize {
-        self.received
+        self.received as usize
     }
 
     #[inline(always)]

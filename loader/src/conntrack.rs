@@ -7,17 +7,20 @@
 //! | [`collect`] | one pass over a table |
 //! | [`collector`] | the thread that makes a pass every few seconds |
 //! | [`filter`] | which connections a verb is about |
+//! | [`flows`] | what the programs remember of them besides |
 
 pub mod batch;
 pub mod collect;
 pub mod collector;
 pub mod expiry;
 pub mod filter;
+pub mod flows;
 pub mod table;
 
 pub use self::{
     collector::{Collector, Settings},
     expiry::{Half, Pair, State},
     filter::Filter,
+    flows::expire_flows,
     table::{Entry, Table},
 };

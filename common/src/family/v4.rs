@@ -105,6 +105,15 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn put_addresses<P: Packet>(packet: &mut P, offset: usize, src: u32, dst: u32, difference: u32) {
+        if let Some(header) = packet.at_mut::<Ipv4Hdr>(offset) {
+            header.check = checksum::adjust(header.check, difference);
+            header.src_addr = src.to_ne_bytes();
+            header.dst_addr = dst.to_ne_bytes();
+        }
+    }
+
+    #[inline(always)]
     fn hops<P: Packet>(packet: &P, offset: usize) -> u8 {
         packet.at::<Ipv4Hdr>(offset).map_or(0, |header| header.ttl)
     }

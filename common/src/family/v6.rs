@@ -100,6 +100,11 @@ impl Family for V6 {
     }
 
     #[inline(always)]
+    fn put_addresses<P: Packet>(packet: &mut P, offset: usize, src: [u64; 2], dst: [u64; 2], _: u32) {
+        Self::readdress(packet, offset, src, dst);
+    }
+
+    #[inline(always)]
     fn hops<P: Packet>(packet: &P, offset: usize) -> u8 {
         packet.at::<Ipv6Hdr>(offset).map_or(0, |header| header.hop_limit)
     }

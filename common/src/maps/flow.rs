@@ -20,6 +20,10 @@ pub struct Flow<A> {
     pub bytes: u64,
     /// Packets that its connection does not know of yet.
     pub packets: u32,
+    /// By how much its addresses change a sum over them (see [`checksum::difference`](crate::checksum::difference)).
+    pub addresses: u32,
+    /// By how much its ports do.
+    pub ports: u32,
     /// From where it comes: a [`Side`](crate::nat::Side).
     pub side: u32,
     /// Where it goes: one of [`outcome`].
@@ -69,6 +73,6 @@ mod user {
 }
 
 const _: () = {
-    assert!(size_of::<Flow<u32>>() == 120 && size_of::<Flow<[u8; 4]>>() == 120);
-    assert!(size_of::<Flow<[u64; 2]>>() == 168 && size_of::<Flow<[u8; 16]>>() == 168);
+    assert!(size_of::<Flow<u32>>() == 128 && size_of::<Flow<[u8; 4]>>() == 128);
+    assert!(size_of::<Flow<[u64; 2]>>() == 176 && size_of::<Flow<[u8; 16]>>() == 176);
 };

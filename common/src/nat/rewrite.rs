@@ -16,8 +16,17 @@ where
     F: Family,
     P: Packet,
 {
-    let addresses = address_change::<F>(from, to);
-    F::readdress(packet, ETH_LEN, to.src, to.dst);
+    change(packet, ip, to, address_change::<F>(from, to), port_change(from, to));
+}
+
+/// Makes a packet one whose tuple is `to`, which changes a sum over its addresses and one over its ports by so much. `ip` follows.
+#[inline(always)]
+pub fn change<F, P>(packet: &mut P, ip: &mut Ip<F>, to: &Tuple<F::Addr>, addresses: u32, ports: u32)
+where
+    F: Family,
+    P: Packet,
+{
+    F::put_addresses(packet, ETH_LEN, to.src, to.dst, addresses);
     if F::IS_V6 {
         // Where an upper checksum makes up for them, too: what follows takes an IP header to have one of its own.
         packet.addresses_changed(addresses);
@@ -27,7 +36,6 @@ where
     if ip.fragment == Fragment::Later {
         return;
     }
-    let ports = port_change(from, to);
     if ports != 0 {
         write_ports(packet, ip, to);
     }

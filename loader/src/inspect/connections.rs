@@ -7,7 +7,7 @@ use common::maps::{Connection, Tuple, connection_flag};
 use super::service_names::ServiceNames;
 use crate::{
     conntrack::{
-        Entry, Filter, Pair, State, Table,
+        Entry, Filter, Pair, State, Table, expire_flows,
         filter::forward_of,
         table::{Address, ticks},
     },
@@ -47,6 +47,9 @@ pub fn connections(paths: &NodePaths, query: ConnectionQuery) -> anyhow::Result<
 pub fn flush(paths: &NodePaths, query: ConnectionQuery) -> anyhow::Result<FlushReport> {
     let filter = query.resolve(&ServiceNames::read(paths)?)?;
     let connections = remove::<[u8; 4]>(paths, &filter)? + remove::<[u8; 16]>(paths, &filter)?;
+    if connections > 0 {
+        expire_flows(paths).context("map epochs")?;
+    }
     Ok(FlushReport { node: paths.node().to_owned(), connections })
 }
 

@@ -94,13 +94,27 @@ pub fn flow_line<A: bytemuck::NoUninit + Copy>(index: u32, flow: &Flow<A>) -> Op
 where
     Tuple<A>: bytemuck::NoUninit,
 {
-    let Flow { key, becomes, until, epoch, bytes, packets, side, outcome, hash, route, pod } = flow;
+    let Flow {
+        key,
+        becomes,
+        until,
+        epoch,
+        bytes,
+        packets,
+        side,
+        outcome,
+        hash,
+        addresses,
+        ports,
+        route,
+        pod,
+    } = flow;
     let (key, becomes) = (bytemuck::bytes_of(key), bytemuck::bytes_of(becomes));
     key.iter().any(|byte| *byte != 0).then(|| {
         let holds = if *until == 0 { "over" } else { "holds" };
         format!(
             "flow {index}, {holds}: {key:02x?} becomes {becomes:02x?}: {packets} packets, {bytes} bytes, from {side} to {outcome} \
-             by {hash:08x}, {route:?}, {pod:?}, epoch {epoch}",
+             by {hash:08x} ({addresses:x}, {ports:x}), {route:?}, {pod:?}, epoch {epoch}",
         )
     })
 }

@@ -12,17 +12,15 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::{
     Ebpf, EbpfLoader, Pod,
-    maps::{
-        Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues, lpm_trie::Key,
-    },
+    maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues, lpm_trie::Key},
     programs::{Program, ProgramError, ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions, Xdp},
 };
 use common::{
     counters::{Hook, HookCounters, Reason},
     handover::{self, Handover},
     maps::{
-        Backend, Budget, Connection, Flow, Frontend, FrontendKey, HelperError, Service, Source, Traffic, Tuple,
-        name,
+        Backend, Budget, Connection, Flow, Frontend, FrontendKey, HelperError, Service, Source, Traffic,
+        Tuple, name,
     },
     memory::{Memory, ServiceTables},
     node::{self, Node},
@@ -344,7 +342,6 @@ impl Loaded {
 
     /// Has every CPU remember the same flows, and for good: which CPU runs a packet, and when, is nobody's choice.
     fn remember(&mut self, kept: &Kept) -> Result<()> {
-        if self.ebpf.map(name::FLOWS4).is_none() { return Ok(()); }
         let mut flows4: PerCpuArray<_, Flow<[u8; 4]>> = map_mut(&mut self.ebpf, name::FLOWS4)?;
         for (index, flow) in &kept.flows4 {
             let flow = lasting(bytemuck::cast::<_, Flow<[u8; 4]>>(*flow));
@@ -370,7 +367,6 @@ impl Loaded {
 
     /// What the CPU that has run a packet remembers of flows, as lines.
     fn flows(&self, kept: &Kept) -> Result<Vec<String>> {
-        if self.ebpf.map(name::FLOWS4).is_none() { return Ok(Vec::new()); }
         let mut lines = Vec::new();
         let flows4: Vec<Vec<Flow<[u8; 4]>>> = self.bytes(name::FLOWS4)?.values()?;
         for (index, cpus) in (0..).zip(flows4) {

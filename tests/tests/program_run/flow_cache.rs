@@ -23,6 +23,7 @@ use crate::{
     services::{ACK, far, loopback, services, vip},
 };
 
+const SYN: u8 = 0x02;
 const FIN_ACK: u8 = 0x11;
 
 /// Packets of a flow, its hook and device, and what they are counted as.
@@ -42,25 +43,32 @@ fn flows(node: &Rig, family: Family) -> Result<Vec<Flow>> {
     let (client, own) = (client(family)?, underlay(family, 20));
     let (pod, backend) = (here.address(family), there.address(family));
     let near = peer("near")?;
-    let flow = |name, (hook, ifindex), frame, reason| Flow { name, hook, ifindex, frame, reason, via: near.address() };
-    let (from_here, from_there) = ((Hook::FromPod, here.ifindex), (Hook::FromPod, there.ifindex));
+    let flow = |name, (hook, ifindex), frame, reason| Flow {
+        name,
+        hook,
+        ifindex,
+        frame,
+        reason,
+        via: near.address(),
+    };
+    let (from_pod, from_backend) = ((Hook::FromPod, here.ifindex), (Hook::FromPod, there.ifindex));
     let arrives = (Hook::FromUplink, node.uplink());
     Ok(vec![
         flow(
             "ClusterIP, local backend",
-            from_here,
+            from_pod,
             here.sends(&Ip::new(pod, vip(family)).tcp((4000, 80), ACK)),
             Reason::ToPod,
         ),
         flow(
             "answer of a local backend",
-            from_there,
+            from_backend,
             there.sends(&Ip::new(backend, pod).tcp((8080, 4000), ACK)),
             Reason::ToPod,
         ),
         flow(
             "ClusterIP, remote backend",
-            from_here,
+            from_pod,
             here.sends(&Ip::new(pod, vip(family)).udp((4000, 53), b"question")),
             Reason::ToOverlay,
         ),
@@ -80,7 +88,7 @@ fn flows(node: &Rig, family: Family) -> Result<Vec<Flow>> {
             via: client,
             ..flow(
                 "answer of a local backend to outside",
-                from_there,
+                from_backend,
                 there.sends(&Ip::new(backend, client).tcp((8080, 4000), ACK)),
                 Reason::ToClient,
             )
@@ -110,7 +118,7 @@ fn client(family: Family) -> Result<IpAddr> {
             IpAddr::V4(address) => V4::fold(u32::from_ne_bytes(address.octets())),
             IpAddr::V6(address) => V6::fold(bytemuck::cast(address.octets())),
         };
-        hash(folded, 0, [0; 4], 0) % (capacity::HOPS / progrun::REMEMBERED) == 0
+        hash(folded, 0, [0; 4], 0).is_multiple_of(capacity::HOPS / progrun::REMEMBERED)
     };
     let candidate = |host: u16| -> IpAddr {
         let [high, low] = host.to_be_bytes();
@@ -204,6 +212,28 @@ fn the_end_of_a_connection_is_noticed() -> Result<()> {
     })
 }
 
+/// CT-2: where a connection ends, what is remembered of its answers ends with it, whichever CPU remembers it.
+#[test]
+fn a_recycled_tuple_has_no_flow() -> Result<()> {
+    require!(setup::ready());
+    progrun::on_node_serving(services, |node| {
+        for family in Family::BOTH {
+            let [here, _] = node.pods();
+            let call = Ip::new(here.address(family), vip(family));
+            let [there, back, ..] = &flows(node, family)?[..] else { bail!("no flows") };
+            steady(node, there)?;
+            let long = steady(node, back)?;
+            let short = run(node, back)?;
+            went_short(back, &long, &short)?;
+            node.from_pod(here, &here.sends(&call.tcp((4000, 80), FIN_ACK)))?;
+            let again = node.from_pod(here, &here.sends(&call.tcp((4000, 80), SYN)))?;
+            let answer = run(node, back)?;
+            ensure!(answer.seen.connections != again.seen.connections, "the old connection's answer");
+        }
+        Ok(())
+    })
+}
+
 /// SV-5: what the loader changes holds for the next packet.
 #[test]
 fn a_change_is_noticed_at_once() -> Result<()> {
@@ -235,15 +265,24 @@ fn a_way_that_is_old_is_asked_for() -> Result<()> {
                 let Flow { hook, ifindex, frame, via, .. } = flow;
                 let old = Hop { until: 0, ..way(*via, node.uplink()) };
                 let outcome = node.run(&Input { remembered: old, ..Input::new(*hook, *ifindex, frame) })?;
-                ensure!(matches!(outcome.action, Action::Route { .. }), "{}: {:?}", flow.name, outcome.action);
-                ensure!(outcome.seen.connections != long.seen.connections, "{}: went the short way", flow.name);
+                ensure!(
+                    matches!(outcome.action, Action::Route { .. }),
+                    "{}: {:?}",
+                    flow.name,
+                    outcome.action
+                );
+                ensure!(
+                    outcome.seen.connections != long.seen.connections,
+                    "{}: went the short way",
+                    flow.name
+                );
             }
         }
         Ok(())
     })
 }
 
-/// PF-6, PF-7: a packet of a steady flow that is not to be sent on is left to the long way as it came.
+/// PF-2, OV-8: a packet of a steady flow that is not to be sent on is left to the long way as it came, and answered.
 #[test]
 fn what_is_not_to_be_sent_on_is_answered() -> Result<()> {
     require!(setup::ready());
@@ -251,20 +290,31 @@ fn what_is_not_to_be_sent_on_is_answered() -> Result<()> {
         for family in Family::BOTH {
             let [here, _] = node.pods();
             let call = Ip::new(here.address(family), vip(family));
-            for flow in flows(node, family)?.iter().filter(|flow| flow.hook == Hook::FromPod).take(3) {
-                let long = steady(node, flow)?;
-                went_short(flow, &long, &run(node, flow)?)?;
-            }
-            for packet in [
-                Ip { ttl: 1, ..call.clone() }.udp((4000, 53), b"question"),
-                Ip { ttl: 1, ..call.clone() }.tcp((4000, 80), ACK),
+            let outside = Ip::new(client(family)?, underlay(family, 20));
+            let last_hop = |ip: &Ip| Ip { ttl: 1, ..ip.clone() };
+            let mut steady_flow = |name| -> Result<Flow> {
+                let flow = flows(node, family)?
+                    .into_iter()
+                    .find(|flow| flow.name == name)
+                    .context("no such flow")?;
+                let long = steady(node, &flow)?;
+                went_short(&flow, &long, &run(node, &flow)?)?;
+                Ok(flow)
+            };
+            let local = steady_flow("ClusterIP, local backend")?;
+            let remote = steady_flow("ClusterIP, remote backend")?;
+            // Who is told has to be reached.
+            let arriving = Flow { via: client(family)?, ..steady_flow("NodePort, local backend")? };
+            for (flow, frame, reason) in [
+                (&local, here.sends(&last_hop(&call).tcp((4000, 80), ACK)), Reason::TtlExceeded),
+                (&remote, here.sends(&last_hop(&call).udp((4000, 53), b"question")), Reason::TtlExceeded),
+                (&arriving, on_wire(&last_hop(&outside).tcp((4000, 30080), ACK)), Reason::TtlExceeded),
+                (&remote, here.sends(&call.udp((4000, 53), &[0; 1440])), Reason::TooBig),
             ] {
-                let outcome = node.from_pod(here, &here.sends(&packet))?;
-                outcome.went(Reason::TtlExceeded, Action::Pod { ifindex: here.ifindex })?;
+                let Flow { name, hook, ifindex, via, .. } = *flow;
+                let outcome = run(node, &Flow { name, hook, ifindex, frame, reason, via })?;
+                ensure!(outcome.reason == reason, "{name}: {}", outcome.reason.name());
             }
-            let large = call.udp((4000, 53), &[0; 1500]);
-            let outcome = node.from_pod(here, &here.sends(&large))?;
-            outcome.went(Reason::TooBig, Action::Pod { ifindex: here.ifindex })?;
         }
         Ok(())
     })
@@ -286,7 +336,7 @@ fn one_of_two_flows_in_the_same_place_goes_the_short_way() -> Result<()> {
             hash(fold(pod), fold(service), [a, b, c, d], protocol::TCP) % capacity::FLOWS
         };
         let first = 4000;
-        let second = (4001..).find(|port| place(*port) == place(first)).context("no such port")?;
+        let second = (4001..u16::MAX).find(|port| place(*port) == place(first)).context("no such port")?;
         let [one, other] = [first, second].map(|port| Flow {
             name: "ClusterIP",
             hook: Hook::FromPod,

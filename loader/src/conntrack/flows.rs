@@ -1,0 +1,16 @@
+//! What the programs remember of flows, from outside of the loader that runs.
+
+use std::io;
+
+use aya::maps::MapData;
+use common::maps::name;
+
+use crate::{bpf::errno, paths::NodePaths, sync::Shared};
+
+/// What is remembered of flows holds no longer: to be called when connections have been removed that may be in use.
+pub fn expire_flows(paths: &NodePaths) -> io::Result<()> {
+    let epochs = MapData::from_pin(paths.map(name::EPOCHS)).map_err(errno)?;
+    let elements = epochs.info().map_err(errno)?.max_entries();
+    Shared::map(epochs.fd(), elements, size_of::<u64>())?.advance();
+    Ok(())
+}
