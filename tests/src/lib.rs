@@ -30,6 +30,7 @@ pub mod config;
 pub mod connections;
 pub mod counters;
 pub mod demo;
+pub mod flows;
 pub mod foreign;
 pub mod frame;
 pub mod kernel_node;

@@ -3,10 +3,14 @@
 use std::{io, thread};
 
 use anyhow::{Context as _, Result, ensure};
-use common::counters::{Hook, Reason};
+use common::{
+    counters::{Hook, Reason},
+    flow_cache,
+};
 use testbed::{
     bed::{Bed, FAMILIES, PROTOCOLS, SERVING, cluster_ip},
     config::{Algorithm, Backend, Config, Policy, Protocol, State},
+    flows,
     netns::Netns,
     podlane_node::PodlaneNode,
     require, setup,
@@ -51,6 +55,12 @@ fn udp_moves_on_when_its_backend_goes() -> Result<()> {
             ensure!(session.ask()?.server == "pod-0-1", "another backend");
         }
         for (node, pod) in turns {
+            for session in &mut sessions {
+                // Until its way is remembered.
+                for _ in 0..flow_cache::STEADY {
+                    session.ask()?;
+                }
+            }
             give(&mut bed, &[((node, pod), State::Ready)])?;
             for session in &mut sessions {
                 // The very next datagram.
@@ -59,6 +69,40 @@ fn udp_moves_on_when_its_backend_goes() -> Result<()> {
             }
         }
     }
+    Ok(())
+}
+
+/// SV-5, OV-12: what the programs remember of flows holds until services or peers change, or connections are flushed.
+#[test]
+fn what_is_remembered_of_flows_ends_with_a_change() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let mut bed = bed(&[(0, 1)])?;
+    let pins = bed.node(0).pins();
+    let mut sessions = sessions(&bed.pod(0, 0).netns, Protocol::Udp)?;
+    for session in &mut sessions {
+        for _ in 0..2 * flow_cache::STEADY {
+            session.ask()?;
+        }
+    }
+    let remembered = flows::remembered(&pins)?;
+    ensure!(remembered >= 2 * FAMILIES.len(), "{remembered} flows are remembered: there, and back");
+
+    let before = flows::epochs(&pins)?;
+    give(&mut bed, &[((0, 2), State::Ready)])?;
+    ensure!(flows::have_ended(&before, &pins)?, "other backends end nothing");
+    for session in &mut sessions {
+        ensure!(session.ask()?.server == "pod-0-2", "the old one answered");
+    }
+
+    let before = flows::epochs(&pins)?;
+    bed.change(|config| config.peers.clear())?;
+    ensure!(flows::have_ended(&before, &pins)?, "a peer that goes ends nothing");
+
+    let before = flows::epochs(&pins)?;
+    let node = bed.node(0);
+    let flushed = node.verb(&["conntrack", "flush", "--all", "--node", &node.spec.name])?;
+    ensure!(flushed.code == 0, "{flushed:?}");
+    ensure!(flows::have_ended(&before, &pins)?, "flushing ends nothing");
     Ok(())
 }
 

@@ -1,0 +1,32 @@
+//! What a node's programs remember of flows.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use aya::maps::Map;
+use common::maps::{Flow, name};
+
+use crate::{bpf_map::Bytes, counters};
+
+/// How many flows are remembered, on all CPUs and of both families.
+pub fn remembered(pins: &Path) -> Result<usize> {
+    let map = Map::PerCpuArray(counters::open(pins, name::FLOWS4)?);
+    let flows4: Vec<Vec<Flow<[u8; 4]>>> = Bytes::of(&map)?.values().context("flows4")?;
+    let map = Map::PerCpuArray(counters::open(pins, name::FLOWS6)?);
+    let flows6: Vec<Vec<Flow<[u8; 16]>>> = Bytes::of(&map)?.values().context("flows6")?;
+    let four = flows4.iter().flatten().filter(|flow| flow.until != 0).count();
+    let six = flows6.iter().flatten().filter(|flow| flow.until != 0).count();
+    Ok(four + six)
+}
+
+/// What flows are remembered for.
+pub fn epochs(pins: &Path) -> Result<Vec<u64>> {
+    let map = Map::Array(counters::open(pins, name::EPOCHS)?);
+    let epochs: Vec<Vec<u64>> = Bytes::of(&map)?.values().context("epochs")?;
+    Ok(epochs.concat())
+}
+
+/// Whether all that was remembered when these were `before` holds no longer.
+pub fn have_ended(before: &[u64], pins: &Path) -> Result<bool> {
+    Ok(epochs(pins)?.iter().zip(before).all(|(after, before)| after > before))
+}
