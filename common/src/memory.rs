@@ -127,6 +127,13 @@ impl Memory {
         }
     }
 
+    /// What is remembered of flows holds no longer, as after anything that the loader changes.
+    pub fn expire_flows(&mut self) {
+        for index in 0..capacity::EPOCHS {
+            *self.epochs.entry(index).or_default() += 1;
+        }
+    }
+
     fn resize(&self, helper: Helper) -> Result<(), Failed> {
         self.refuses.map_or(Ok(()), |code| Err(Failed { helper, code }))
     }

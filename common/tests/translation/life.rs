@@ -2,6 +2,7 @@
 
 use common::{
     counters::Reason,
+    flow_cache, hops,
     maps::{Connection, Tuple, backend_state, connection_flag},
     memory::ConnectionTable,
 };
@@ -24,6 +25,8 @@ enum Event {
     Client(u8),
     /// The backend that it last reached answers.
     Answer(u8),
+    /// Both talk for so long that the ways of their flows are remembered.
+    Talk,
     /// A backend gets another state.
     State(usize, u8),
     /// So many ticks pass.
@@ -49,6 +52,7 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         6 => flags().prop_map(Event::Client),
         4 => flags().prop_map(|flags| Event::Answer(if flags == flag::SYN { flag::SYN | flag::ACK } else { flags })),
+        2 => Just(Event::Talk),
         2 => (0..BACKENDS.len(), 0_u8..4).prop_map(|(nth, state)| Event::State(nth, state)),
         1 => (0_u32..4).prop_map(Event::Wait),
         1 => any::<bool>().prop_map(|answers| Event::Lose { answers }),
@@ -114,16 +118,25 @@ impl Life {
         match event {
             Event::Client(flags) => self.client(flags)?,
             Event::Answer(flags) => self.answer(flags)?,
+            Event::Talk => {
+                for _ in 0..=flow_cache::STEADY {
+                    self.client(flag::ACK)?;
+                    self.answer(flag::ACK)?;
+                }
+            }
             Event::State(nth, state) => self.becomes(nth, state),
             Event::Wait(0) => {}
             Event::Wait(ticks) => {
                 self.world.memory.ticks += ticks;
+                self.world.memory.now += hops::FRESH;
                 self.known.rested = [true; 2];
             }
             Event::Lose { answers } => {
                 let memory = &mut self.world.memory;
                 lose(&mut memory.conntrack4, answers);
                 lose(&mut memory.conntrack6, answers);
+                // Nobody tells of it: it is noticed a moment later.
+                memory.now += hops::FRESH;
                 self.known.cut &= answers;
                 *(if answers { &mut self.known.answers_lost } else { &mut self.known.lost }) = true;
                 self.known.closed[usize::from(answers)] = 0;
@@ -133,7 +146,7 @@ impl Life {
         pairs_agree(&self.world.memory.conntrack6)
     }
 
-    /// As the loader does it: the table of choices first, then who has gone.
+    /// As the loader does it: the table of choices first, then who has gone; at last, what is remembered of flows ends.
     fn becomes(&mut self, nth: usize, state: u8) {
         let v6 = self.world.v6();
         let tables = &mut self.world.memory.services;
@@ -144,6 +157,7 @@ impl Life {
             }
         }
         serving::select(tables, v6);
+        self.world.memory.expire_flows();
         if state == backend_state::GONE && self.known.backend == Some(nth) {
             self.known.backend = None;
             self.known.cut = !self.known.lost;
