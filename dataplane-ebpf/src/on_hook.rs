@@ -4,7 +4,7 @@ use core::ptr::NonNull;
 
 #[cfg(feature = "trace")]
 use aya_ebpf::EbpfContext;
-use common::{counters::Hook, packet::Failed, verdict::Action, wire::Wire};
+use common::{counters::Hook, nat::Side, packet::Failed, verdict::Action, wire::Wire};
 
 use crate::pointer::locate;
 
@@ -27,6 +27,9 @@ pub trait Kind: Context + Sized {
 
     /// Length of all of it, in bytes; zero where the context says it at any time.
     fn length(raw: *mut Self::Raw) -> u32;
+
+    /// The hook that has a packet from there.
+    fn hook(side: Side) -> Hook;
 
     /// Carries out an action; the answer is the program's return value.
     fn act(packet: &mut OnHook<Self>, action: Action) -> Self::Done;
@@ -82,7 +85,13 @@ impl<K: Kind> OnHook<K> {
     /// Neither the hook nor the length as received is known there: nothing is counted but by the hooks themselves.
     #[inline(always)]
     pub fn again(raw: *mut K::Raw) -> Self {
-        Self { length: K::length(raw), ..Self::new(raw, Hook::FromPod) }
+        Self::again_from(raw, Side::Pod)
+    }
+
+    /// As `again`, of a packet that comes from there: so much of the hook that a helper's refusal is counted as its.
+    #[inline(always)]
+    pub fn again_from(raw: *mut K::Raw, side: Side) -> Self {
+        Self { length: K::length(raw), ..Self::new(raw, K::hook(side)) }
     }
 
     /// Whether so many bytes from its start lie in one piece.

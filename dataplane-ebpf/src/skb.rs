@@ -25,6 +25,7 @@ use common::{
     counters::{Hook, Reason},
     handover::Handover,
     linear,
+    nat::Side,
     node::feature,
     packet::{Failed, Helper, Packet},
     tables::Dataplane as _,
@@ -72,6 +73,15 @@ impl Kind for Tc {
     #[inline(always)]
     fn length(_: *mut __sk_buff) -> u32 {
         0
+    }
+
+    #[inline(always)]
+    fn hook(side: Side) -> Hook {
+        match side {
+            Side::Pod => Hook::FromPod,
+            Side::Host => Hook::FromHost,
+            _ => Hook::FromUplink,
+        }
     }
 
     #[inline(always)]

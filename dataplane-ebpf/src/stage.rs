@@ -40,7 +40,8 @@ macro_rules! cache {
         extern "C" fn $take(raw: *mut $raw, ip: *mut Ip<$family>, side: u32) -> u64 {
             // SAFETY: as in `on`.
             let Some(ip) = (unsafe { ip.as_mut() }) else { return Taken::NOT.number() };
-            flow_cache::take(&mut OnHook::<$kind>::again(raw), ip, Side::of(side)).number()
+            let side = Side::of(side);
+            flow_cache::take(&mut OnHook::<$kind>::again_from(raw, side), ip, side).number()
         }
 
         export!($learn, $kind, $raw, $family, |packet, ip, side| learnt(packet, ip, Side::of(side)));

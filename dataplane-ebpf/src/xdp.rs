@@ -14,6 +14,7 @@ use common::{
     counters::{Hook, Reason},
     handover::{self, Handover},
     linear,
+    nat::Side,
     packet::{Failed, Helper, Packet},
     tables::Dataplane as _,
     verdict::Action,
@@ -53,6 +54,11 @@ impl Kind for Driver {
     fn length(raw: *mut xdp_md) -> u32 {
         // SAFETY: a helper on the program's own context. Not the end less the start: there may be fragments behind.
         (unsafe { bpf_xdp_get_buff_len(raw) }) as u32
+    }
+
+    #[inline(always)]
+    fn hook(_: Side) -> Hook {
+        Hook::UplinkXdp
     }
 
     #[inline(always)]

@@ -33,7 +33,7 @@ pub use self::{
         Family, GATEWAY_MTU, NODE_MAC, PEERS, PORT, Peer, Pod, UPLINK_MAC, VNI, mac_of, outside, peer,
         underlay,
     },
-    program::{REMEMBERED, object, runs, small},
+    program::{object, runs, small},
     rig::{Input, Outcome, Rig, on_node, on_node_serving, on_node_timed, on_node_with},
     seen::Seen,
     services::Exposure,

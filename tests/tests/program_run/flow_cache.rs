@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use anyhow::{Context as _, Result, bail, ensure};
 use common::{
     counters::{Hook, Reason},
-    family::{Family as _, V4, V6},
     flow::hash,
     flow_cache,
     maps::{Hop, capacity},
@@ -14,7 +13,7 @@ use common::{
 };
 use testbed::{
     frame::Ip,
-    progrun::{self, Family, Input, Outcome, Rig, peer, underlay},
+    progrun::{self, Family, Input, Outcome, Rig, outside, peer, underlay},
     require, setup,
 };
 
@@ -40,7 +39,7 @@ struct Flow {
 /// One packet of a flow of each kind whose way is remembered; answers come behind what they answer.
 fn flows(node: &Rig, family: Family) -> Result<Vec<Flow>> {
     let [here, there] = node.pods();
-    let (client, own) = (client(family)?, underlay(family, 20));
+    let (client, own) = (outside(family), underlay(family, 20));
     let (pod, backend) = (here.address(family), there.address(family));
     let near = peer("near")?;
     let flow = |name, (hook, ifindex), frame, reason| Flow {
@@ -109,25 +108,6 @@ fn flows(node: &Rig, family: Family) -> Result<Vec<Flow>> {
             )
         },
     ])
-}
-
-/// Somebody outside the way to whom has its place among the few that the programs have here.
-fn client(family: Family) -> Result<IpAddr> {
-    let has_place = |address: &IpAddr| {
-        let folded = match address {
-            IpAddr::V4(address) => V4::fold(u32::from_ne_bytes(address.octets())),
-            IpAddr::V6(address) => V6::fold(bytemuck::cast(address.octets())),
-        };
-        hash(folded, 0, [0; 4], 0).is_multiple_of(capacity::HOPS / progrun::REMEMBERED)
-    };
-    let candidate = |host: u16| -> IpAddr {
-        let [high, low] = host.to_be_bytes();
-        match family {
-            Family::V4 => [198, 18, high, low].into(),
-            Family::V6 => [0x2001, 0xdb8, 0, 0, 0, 0, 0, host].into(),
-        }
-    };
-    (1..u16::MAX).map(candidate).find(has_place).context("no such client")
 }
 
 fn way(address: IpAddr, ifindex: u32) -> Hop {
@@ -290,7 +270,7 @@ fn what_is_not_to_be_sent_on_is_answered() -> Result<()> {
         for family in Family::BOTH {
             let [here, _] = node.pods();
             let call = Ip::new(here.address(family), vip(family));
-            let outside = Ip::new(client(family)?, underlay(family, 20));
+            let from_outside = Ip::new(outside(family), underlay(family, 20));
             let last_hop = |ip: &Ip| Ip { ttl: 1, ..ip.clone() };
             let mut steady_flow = |name| -> Result<Flow> {
                 let flow = flows(node, family)?
@@ -304,11 +284,11 @@ fn what_is_not_to_be_sent_on_is_answered() -> Result<()> {
             let local = steady_flow("ClusterIP, local backend")?;
             let remote = steady_flow("ClusterIP, remote backend")?;
             // Who is told has to be reached.
-            let arriving = Flow { via: client(family)?, ..steady_flow("NodePort, local backend")? };
+            let arriving = Flow { via: outside(family), ..steady_flow("NodePort, local backend")? };
             for (flow, frame, reason) in [
                 (&local, here.sends(&last_hop(&call).tcp((4000, 80), ACK)), Reason::TtlExceeded),
                 (&remote, here.sends(&last_hop(&call).udp((4000, 53), b"question")), Reason::TtlExceeded),
-                (&arriving, on_wire(&last_hop(&outside).tcp((4000, 30080), ACK)), Reason::TtlExceeded),
+                (&arriving, on_wire(&last_hop(&from_outside).tcp((4000, 30080), ACK)), Reason::TtlExceeded),
                 (&remote, here.sends(&call.udp((4000, 53), &[0; 1440])), Reason::TooBig),
             ] {
                 let Flow { name, hook, ifindex, via, .. } = *flow;
