@@ -1,9 +1,9 @@
-//! Words that other CPUs and user space write, too.
+//! Words that others write, too: other CPUs, user space, a program that interrupts this one.
 
 #[cfg(target_arch = "bpf")]
 use core::arch::asm;
 
-/// Adds one to a word, in one step among all CPUs. Rust has no such operation for the target.
+/// Adds one to a word, in one step. Rust knows of none on this target, as it has no comparison and exchange below its third version.
 ///
 /// # Safety
 ///
@@ -18,6 +18,10 @@ pub unsafe fn increment(word: *mut u64) {
 }
 
 /// The same for the lints, which run on the host.
+///
+/// # Safety
+///
+/// As above.
 #[cfg(not(target_arch = "bpf"))]
 pub unsafe fn increment(word: *mut u64) {
     // SAFETY: as above.

@@ -48,14 +48,36 @@ macro_rules! cache {
     };
 }
 
+/// What the stage does for packets of either kind of program, as calls of what is exported.
+macro_rules! called {
+    ($family:ty, $take:ident, $learn:ident, $translate:ident, $undo:ident) => {
+        #[inline(always)]
+        fn translate(&mut self, ip: &mut Ip<$family>, side: Side) -> Step {
+            Step::of($translate(self.raw(), ptr::from_mut(ip), side as u32))
+        }
+
+        #[inline(always)]
+        fn take(&mut self, ip: &mut Ip<$family>, side: Side) -> Taken {
+            Taken::of($take(self.raw(), ptr::from_mut(ip), side as u32))
+        }
+
+        #[inline(always)]
+        fn learn(&mut self, ip: &mut Ip<$family>, side: Side) {
+            $learn(self.raw(), ptr::from_mut(ip), side as u32);
+        }
+
+        #[inline(always)]
+        fn undo(&mut self, ip: &mut Ip<$family>) {
+            $undo(self.raw(), ptr::from_mut(ip));
+        }
+    };
+}
+
 /// Implements the stage for one family of TC packets.
 macro_rules! tc {
     ($family:ty, $take:ident, $learn:ident, $translate:ident, $masquerade:ident, $inbound:ident, $undo:ident) => {
         impl Stage<$family> for Skb {
-            #[inline(always)]
-            fn translate(&mut self, ip: &mut Ip<$family>, side: Side) -> Step {
-                Step::of($translate(self.raw(), ptr::from_mut(ip), side as u32))
-            }
+            called!($family, $take, $learn, $translate, $undo);
 
             #[inline(always)]
             fn masquerade(&mut self, ip: &mut Ip<$family>) -> Step {
@@ -65,21 +87,6 @@ macro_rules! tc {
             #[inline(always)]
             fn inbound(&mut self, ip: &mut Ip<$family>) -> Step {
                 Step::of($inbound(self.raw(), ptr::from_mut(ip)))
-            }
-
-            #[inline(always)]
-            fn take(&mut self, ip: &mut Ip<$family>, side: Side) -> Taken {
-                Taken::of($take(self.raw(), ptr::from_mut(ip), side as u32))
-            }
-
-            #[inline(always)]
-            fn learn(&mut self, ip: &mut Ip<$family>, side: Side) {
-                $learn(self.raw(), ptr::from_mut(ip), side as u32);
-            }
-
-            #[inline(always)]
-            fn undo(&mut self, ip: &mut Ip<$family>) {
-                $undo(self.raw(), ptr::from_mut(ip));
             }
         }
 
@@ -96,10 +103,7 @@ macro_rules! tc {
 macro_rules! xdp {
     ($family:ty, $take:ident, $learn:ident, $translate:ident, $undo:ident) => {
         impl Stage<$family> for Xdp {
-            #[inline(always)]
-            fn translate(&mut self, ip: &mut Ip<$family>, side: Side) -> Step {
-                Step::of($translate(self.raw(), ptr::from_mut(ip), side as u32))
-            }
+            called!($family, $take, $learn, $translate, $undo);
 
             #[inline(always)]
             fn masquerade(&mut self, ip: &mut Ip<$family>) -> Step {
@@ -109,21 +113,6 @@ macro_rules! xdp {
             #[inline(always)]
             fn inbound(&mut self, ip: &mut Ip<$family>) -> Step {
                 nat::inbound(self, ip)
-            }
-
-            #[inline(always)]
-            fn take(&mut self, ip: &mut Ip<$family>, side: Side) -> Taken {
-                Taken::of($take(self.raw(), ptr::from_mut(ip), side as u32))
-            }
-
-            #[inline(always)]
-            fn learn(&mut self, ip: &mut Ip<$family>, side: Side) {
-                $learn(self.raw(), ptr::from_mut(ip), side as u32);
-            }
-
-            #[inline(always)]
-            fn undo(&mut self, ip: &mut Ip<$family>) {
-                $undo(self.raw(), ptr::from_mut(ip));
             }
         }
 

@@ -1,16 +1,17 @@
 //! Backends that come and go: nothing is stale.
 
-use std::{io, thread};
+use std::{fs, io, thread};
 
 use anyhow::{Context as _, Result, ensure};
 use common::{
     counters::{Hook, Reason},
     flow_cache,
+    maps::name,
 };
 use testbed::{
     bed::{Bed, FAMILIES, PROTOCOLS, SERVING, cluster_ip},
     config::{Algorithm, Backend, Config, Policy, Protocol, State},
-    flows,
+    counters, flows,
     netns::Netns,
     podlane_node::PodlaneNode,
     require, setup,
@@ -103,6 +104,12 @@ fn what_is_remembered_of_flows_ends_with_a_change() -> Result<()> {
     let flushed = node.verb(&["conntrack", "flush", "--all", "--node", &node.spec.name])?;
     ensure!(flushed.code == 0, "{flushed:?}");
     ensure!(flows::have_ended(&before, &pins)?, "flushing ends nothing");
+
+    // Programs of an earlier version remember nothing, and have no such map.
+    sessions[0].ask()?;
+    fs::remove_file(counters::map_path(&pins, name::EPOCHS)?)?;
+    let flushed = node.verb(&["conntrack", "flush", "--all", "--node", &node.spec.name])?;
+    ensure!(flushed.code == 0 && flushed.stdout.starts_with("1 "), "{flushed:?}");
     Ok(())
 }
 

@@ -1,8 +1,5 @@
 //! The maps of sockets.
 
-#[cfg(target_arch = "bpf")]
-use core::arch::asm;
-
 use common::{
     counters::{Counter, Hook, HookCounters, Reason},
     maps::{Choice, Resolved, SocketKey},
@@ -12,6 +9,7 @@ use common::{
 
 use super::{copied, services::ANY};
 use crate::{
+    atomic::increment,
     maps::{COUNTERS, NAMESPACES, SOCKET_CHOICES, SOCKETS, node},
     sock::Sock,
 };
@@ -65,28 +63,7 @@ impl Sockets for Sock {
         // SAFETY: `HookCounters` is an array of counters, which `common::counters` checks, and the index lies within. A program
         // of the cgroup may be interrupted by another one on its CPU, so the word is added to in one step.
         unsafe {
-            add_one(&raw mut (*counters.cast::<Counter>().add(index)).packets);
+            increment(&raw mut (*counters.cast::<Counter>().add(index)).packets);
         }
     }
-}
-
-/// Adds one in one step. Rust knows of none on this target, as it has no comparison and exchange below its third version.
-///
-/// # Safety
-///
-/// The word is in a map.
-#[cfg(target_arch = "bpf")]
-#[inline(always)]
-unsafe fn add_one(word: *mut u64) {
-    // SAFETY: the caller's.
-    unsafe {
-        asm!("lock *(u64 *)({word} + 0) += {one}", word = in(reg) word, one = in(reg) 1_u64, options(nostack));
-    }
-}
-
-/// The same for the lints, which run on the host.
-#[cfg(not(target_arch = "bpf"))]
-unsafe fn add_one(word: *mut u64) {
-    // SAFETY: the caller's.
-    unsafe { *word += 1 };
 }
