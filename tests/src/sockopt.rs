@@ -1,8 +1,8 @@
-//! Integer socket options that neither std nor nix has a name for.
+//! Socket options that neither std nor nix has a name for.
 
 use std::{
     io,
-    mem::size_of_val,
+    mem::{MaybeUninit, size_of_val},
     os::fd::{AsFd, AsRawFd as _},
 };
 
@@ -44,4 +44,21 @@ pub fn get(socket: impl AsFd, level: i32, name: i32) -> Result<i32> {
         return Ok(value);
     }
     Err(io::Error::last_os_error()).with_context(|| format!("getsockopt level {level} option {name}"))
+}
+
+/// What the kernel knows of a TCP connection: zero in fields that it does not have yet.
+pub fn tcp_info(socket: impl AsFd) -> Result<libc::tcp_info> {
+    let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
+    let mut length = libc::socklen_t::try_from(size_of_val(&info)).context("the size of an option")?;
+    // SAFETY: the pointers describe `info` and `length`, which outlive the call; the structure is integers, of which zero is one.
+    let (result, info) = unsafe {
+        let place = info.as_mut_ptr().cast();
+        let socket = socket.as_fd().as_raw_fd();
+        let result = libc::getsockopt(socket, libc::IPPROTO_TCP, libc::TCP_INFO, place, &raw mut length);
+        (result, info.assume_init())
+    };
+    if result == 0 {
+        return Ok(info);
+    }
+    Err(io::Error::last_os_error()).context("getsockopt TCP_INFO")
 }

@@ -1,5 +1,7 @@
 //! The testbed proves itself: every path that the other suites take, between nodes whose dataplane is the kernel's.
 
+use std::{thread, time::Duration};
+
 use anyhow::{Context as _, Result, ensure};
 use testbed::{
     capture::Capture,
@@ -7,7 +9,8 @@ use testbed::{
     kernel_node::Options,
     require, setup,
     spec::{Family, Route},
-    traffic::{self, Ping, ping, probe::Probe},
+    traffic::{self, Ping, conversation::Conversation, ping, probe::Probe},
+    wait,
 };
 
 /// Everything between a pod of one node and a pod of the other, and a pod beside it.
@@ -77,5 +80,31 @@ fn captures_and_probes_see_what_the_kernel_does() -> Result<()> {
     ensure!((notice.kind, notice.code) == (11, 0), "{notice:?}");
     Ping { count: 1, dont_fragment: true, size: 1422, ..Ping::default() }
         .must_reach(&here.netns, there.v4()?.into())?;
+    Ok(())
+}
+
+/// A conversation notices what is lost of it, whichever end sent it, and nothing else.
+#[test]
+fn conversations_notice_what_is_lost() -> Result<()> {
+    require!(setup::ready());
+    let cluster = cluster::kernel_only(Options::default()).build()?;
+    let (here, there) = (&cluster.kernel[0].pods[0], &cluster.kernel[1].pods[0]);
+    let start = || Conversation::start(&here.netns, (&there.netns, there.v4()?.into()));
+    for (node, to) in [(&cluster.kernel[0], there), (&cluster.kernel[1], here)] {
+        let route = format!("blackhole {}", to.v4()?);
+        wait::until("a loss to be noticed", || {
+            let conversation = start()?;
+            conversation.wait_for(20)?;
+            node.netns.ip(&format!("route add {route}"))?;
+            thread::sleep(Duration::from_millis(50));
+            node.netns.ip(&format!("route del {route}"))?;
+            conversation.wait_for(20)?;
+            Ok((conversation.finish()?.lost > 0).then_some(()))
+        })?;
+    }
+    let conversation = start()?;
+    conversation.wait_for(20)?;
+    let seen = conversation.finish()?;
+    ensure!(seen.lost == 0 && seen.answered >= 20, "{seen:?}");
     Ok(())
 }

@@ -8,7 +8,7 @@ use testbed::{
     foreign::{self, Direction},
     podlane_node::PodlaneNode,
     require, setup,
-    traffic::{self, ping, tcp::Conversation},
+    traffic::{self, conversation::Conversation, ping},
 };
 
 /// Conversations over every path of a node: same node, other node, node to pod.
@@ -30,11 +30,11 @@ impl Conversations {
         self.0.iter().try_for_each(|(case, conversation)| conversation.wait_for(20).context(*case))
     }
 
-    /// Ends them. A retransmission takes 200 ms at least, so one that was never slower lost nothing.
+    /// Ends them; nothing may have been lost.
     fn finish(self) -> Result<()> {
         for (case, conversation) in self.0 {
             let seen = conversation.finish().context(case)?;
-            ensure!(seen.slowest.as_millis() < 200, "{case}: an answer took {:?} of {seen:?}", seen.slowest);
+            ensure!(seen.lost == 0, "{case}: {seen:?}");
         }
         Ok(())
     }

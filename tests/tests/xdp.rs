@@ -15,7 +15,7 @@ use testbed::{
     podlane_node::PodlaneNode,
     require, setup,
     spec::Route,
-    traffic::{self, Ping, ping, tcp, tcp::Conversation, who},
+    traffic::{self, Ping, conversation::Conversation, ping, tcp, who},
     wait, wire,
 };
 

@@ -1,5 +1,6 @@
 //! Real traffic between namespaces, every byte of it checked.
 
+pub mod conversation;
 pub mod dns;
 pub mod http;
 pub mod load;

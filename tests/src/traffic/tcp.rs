@@ -1,13 +1,9 @@
-//! TCP: bulk transfers whose content is checked, and conversations that must not break.
+//! TCP: bulk transfers whose content is checked.
 
 use std::{
     io::{Read as _, Write as _},
     net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::{self, JoinHandle},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -138,96 +134,4 @@ pub fn throughput(from: &Netns, to: (&Netns, IpAddr), time: Duration) -> Result<
     drop(stream);
     let bytes = server.join().map_err(|_panic| anyhow!("the receiver panicked"))??;
     Ok(Transfer { bytes, elapsed: started.elapsed() })
-}
-
-/// A connection that exchanges short messages without end, to see whether something breaks or delays it.
-#[derive(Debug)]
-pub struct Conversation {
-    stop: Arc<AtomicBool>,
-    client: JoinHandle<Result<Exchanges>>,
-    server: JoinHandle<Result<()>>,
-    progress: Arc<std::sync::atomic::AtomicU64>,
-}
-
-/// What a conversation has seen.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Exchanges {
-    /// Messages that were answered, each with the right content.
-    pub answered: u64,
-    /// The longest that an answer took.
-    pub slowest: Duration,
-}
-
-impl Conversation {
-    /// Connects and begins to talk.
-    pub fn start(from: &Netns, to: (&Netns, IpAddr)) -> Result<Self> {
-        let (listener, address) = listen(to.0, to.1)?;
-        let server = thread::spawn(move || echo(&listener));
-        let stream = connect(from, address)?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let progress = Arc::default();
-        let client = thread::spawn({
-            let (stop, progress) = (Arc::clone(&stop), Arc::clone(&progress));
-            move || converse(stream, &stop, &progress)
-        });
-        Ok(Self { stop, client, server, progress })
-    }
-
-    /// Messages answered so far.
-    #[must_use]
-    pub fn answered(&self) -> u64 {
-        self.progress.load(Ordering::Relaxed)
-    }
-
-    /// Waits until so many more messages have been answered.
-    pub fn wait_for(&self, more: u64) -> Result<()> {
-        let goal = self.answered() + more;
-        crate::wait::until("the conversation to go on", || {
-            ensure!(!self.client.is_finished(), "it broke");
-            Ok((self.answered() >= goal).then_some(()))
-        })
-    }
-
-    /// Ends it and says what it has seen; an error if it broke.
-    pub fn finish(self) -> Result<Exchanges> {
-        self.stop.store(true, Ordering::Relaxed);
-        let exchanges = self.client.join().map_err(|_panic| anyhow!("the client panicked"))??;
-        self.server.join().map_err(|_panic| anyhow!("the server panicked"))??;
-        Ok(exchanges)
-    }
-}
-
-fn converse(
-    mut stream: TcpStream,
-    stop: &AtomicBool,
-    progress: &std::sync::atomic::AtomicU64,
-) -> Result<Exchanges> {
-    let mut seen = Exchanges::default();
-    while !stop.load(Ordering::Relaxed) {
-        let message = seen.answered.to_be_bytes();
-        let started = Instant::now();
-        stream.write_all(&message).context("send a message")?;
-        let mut answer = [0; 8];
-        stream.read_exact(&mut answer).with_context(|| format!("answer to message {}", seen.answered))?;
-        ensure!(answer == message, "message {} came back changed", seen.answered);
-        seen.slowest = seen.slowest.max(started.elapsed());
-        seen.answered += 1;
-        progress.store(seen.answered, Ordering::Relaxed);
-        thread::sleep(Duration::from_millis(1));
-    }
-    Ok(seen)
-}
-
-fn echo(listener: &TcpListener) -> Result<()> {
-    let (mut stream, _) = listener.accept().context("accept")?;
-    stream.set_nodelay(true).context("set TCP_NODELAY")?;
-    stream.set_read_timeout(Some(step())).context("set a read timeout")?;
-    let mut message = [0; 8];
-    loop {
-        let length = stream.read(&mut message).context("receive a message")?;
-        if length == 0 {
-            return Ok(());
-        }
-        stream.write_all(&message[..length]).context("answer")?;
-    }
 }

@@ -68,19 +68,24 @@ pub fn refused(from: &Netns, protocol: Protocol, to: SocketAddr) -> Result<()> {
 
 /// Asks, and must hear nothing at all: neither an answer nor an error.
 pub fn silent(from: &Netns, protocol: Protocol, to: SocketAddr) -> Result<()> {
+    let error = unanswered(from, protocol, to)?;
+    let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    let quiet = matches!(kind, Some(io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock));
+    ensure!(quiet, "{protocol:?} to {to}: not silence but {error:#}");
+    Ok(())
+}
+
+/// Asks, and must not be answered. What it hears instead is the value.
+pub fn unanswered(from: &Netns, protocol: Protocol, to: SocketAddr) -> Result<anyhow::Error> {
     let silence = wait::scaled(SILENCE);
     let asked = Session::open_within(silence, from, protocol, to).and_then(|mut session| {
         session.patience(silence)?;
         session.ask()
     });
-    let error = match asked {
+    match asked {
         Ok(seen) => bail!("{to}: answered by {}", seen.server),
-        Err(error) => error,
-    };
-    let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
-    let quiet = matches!(kind, Some(io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock));
-    ensure!(quiet, "{protocol:?} to {to}: not silence but {error:#}");
-    Ok(())
+        Err(error) => Ok(error),
+    }
 }
 
 /// The first address of the family, with a port.
