@@ -28,10 +28,15 @@ pub fn hash(source: u32, destination: u32, ports: Ports, protocol: u8) -> u32 {
 #[inline(always)]
 #[must_use]
 pub fn source_port(hash: u32) -> [u8; 2] {
-    let span = u64::from(PORT_LAST - PORT_FIRST) + 1;
-    // The high half of the product is in 0..span: a range reduction without a division.
-    let offset = ((u64::from(hash) * span) >> 32) as u16;
-    (PORT_FIRST + offset).to_be_bytes()
+    (PORT_FIRST + place(hash, u32::from(PORT_LAST - PORT_FIRST) + 1) as u16).to_be_bytes()
+}
+
+/// Place of a flow among so many, from zero on.
+#[inline(always)]
+#[must_use]
+pub fn place(hash: u32, places: u32) -> u32 {
+    // The high half of the product is in 0..places: a range reduction without a division.
+    ((u64::from(hash) * u64::from(places)) >> 32) as u32
 }
 
 #[cfg(test)]

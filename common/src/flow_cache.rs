@@ -23,7 +23,7 @@ pub use self::taken::Taken;
 use crate::{
     family::{Family, Fragment, Ip},
     flow, hops,
-    maps::{Flow, Tuple, capacity, outcome, route_kind},
+    maps::{Flow, Tuple, outcome, route_kind},
     nat::{Side, rewrite, tuple},
     tables::{Connections, Dataplane, Tables},
     wire::{Ports, protocol},
@@ -59,10 +59,9 @@ where
     };
     let hash = flow::hash(F::fold(ip.src), F::fold(ip.dst), ports, ip.protocol);
     let epoch = packet.epoch(hash);
+    let place = flow::place(hash, packet.node().flows);
     // SAFETY: asked for once, and given back before the rest is decided.
-    let Some(flow) = (unsafe { Connections::<F>::flow(packet, hash % capacity::FLOWS) }) else {
-        return Taken::NOT;
-    };
+    let Some(flow) = (unsafe { Connections::<F>::flow(packet, place) }) else { return Taken::NOT };
     let changes = changes(packet, ip);
     let known = is_of(flow, ip, ports, side);
     if changes || !known || flow.epoch != epoch || packet.now() >= flow.until {
@@ -97,10 +96,9 @@ where
         return;
     }
     let Some(ports) = tuple::ports(packet, ip) else { return };
+    let place = flow::place(staged.hash, packet.node().flows);
     // SAFETY: asked for once.
-    let Some(flow) = (unsafe { Connections::<F>::flow(packet, staged.hash % capacity::FLOWS) }) else {
-        return;
-    };
+    let Some(flow) = (unsafe { Connections::<F>::flow(packet, place) }) else { return };
     let now = packet.now();
     // Whoever has the place has it for its time: of two flows with the same, one goes the short way.
     if now < flow.until && flow.epoch == staged.epoch {

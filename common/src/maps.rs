@@ -158,8 +158,8 @@ pub mod capacity {
     pub const SOCKETS: u32 = 65536;
     /// The node's network namespace and those of its pods.
     pub const NAMESPACES: u32 = PODS + 1;
-    /// Flows of a family that one CPU remembers: a power of two.
-    pub const FLOWS: u32 = 1024;
+    /// Translated flows of a family that one CPU remembers.
+    pub const FLOWS: u32 = 4096;
     /// Elements of `epochs`: a power of two.
     pub const EPOCHS: u32 = 256;
     /// Ways to peers that one CPU remembers: a power of two.

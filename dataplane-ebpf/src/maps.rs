@@ -62,6 +62,7 @@ static NODE: Node = Node {
     ports_first: 0,
     ports_last: 0,
     frame: 0,
+    flows: 0,
 };
 
 /// The facts of this node, as the loader has put them there and not as the compiler saw them.

@@ -6,10 +6,23 @@ use anyhow::{Context as _, Result};
 
 use crate::bpf::{self, BPF_F_XDP_HAS_FRAGS, BPF_XDP, Instruction, Kind};
 
+const BPF_FUNC_GET_PRANDOM_U32: i32 = 7;
 const BPF_FUNC_TAIL_CALL: i32 = 12;
 const BPF_FUNC_XDP_ADJUST_HEAD: i32 = 44;
 const BPF_FUNC_XDP_ADJUST_META: i32 = 54;
 const XDP_TX: i32 = 3;
+/// Where the source port is behind headers of Ethernet and IPv4.
+const SOURCE_PORT: i16 = 14 + 20;
+
+/// Of how many flows the packets are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flows {
+    /// Each packet is as it was given.
+    One,
+    /// Each packet, TCP or UDP over IPv4 without options, has a source port drawn by lot, of so many, a power of two up to 65,536; its
+    /// checksum stays as it was.
+    Many(u32),
+}
 
 /// The program in front, with the packet in its instructions.
 #[derive(Debug)]
@@ -22,16 +35,16 @@ pub struct Again {
 
 impl Again {
     /// In front of a program that takes packets in several pieces, for a packet from that device.
-    pub fn new(behind: BorrowedFd<'_>, ifindex: u32, packet: &[u8]) -> Result<Self> {
+    pub fn new(behind: BorrowedFd<'_>, ifindex: u32, packet: &[u8], flows: Flows) -> Result<Self> {
         let behind = bpf::program_array(behind)?;
-        let front = load(&front(&behind, packet)?)?;
+        let front = load(&front(&behind, packet, flows)?)?;
         Ok(Self { front, packet: packet.to_vec(), ifindex, _behind: behind })
     }
 
     /// In front of one that does nothing: what the way there costs, the restoring of a packet that is as it was.
-    pub fn of_nothing(ifindex: u32, packet: &[u8]) -> Result<Self> {
+    pub fn of_nothing(ifindex: u32, packet: &[u8], flows: Flows) -> Result<Self> {
         let nothing = load(&[set(0, XDP_TX), EXIT])?;
-        Self::new(nothing.as_fd(), ifindex, packet)
+        Self::new(nothing.as_fd(), ifindex, packet, flows)
     }
 
     /// Nanoseconds per run, of so many.
@@ -65,6 +78,10 @@ const fn add(register: u8, immediate: i32) -> Instruction {
     Instruction { code: 0x07, registers: register, offset: 0, immediate }
 }
 
+const fn mask(register: u8, immediate: i32) -> Instruction {
+    Instruction { code: 0x57, registers: register, offset: 0, immediate }
+}
+
 const fn call(helper: i32) -> Instruction {
     Instruction { code: 0x85, registers: 0, offset: 0, immediate: helper }
 }
@@ -78,7 +95,7 @@ const DATA: i16 = 0;
 const DATA_END: i16 = 4;
 const DATA_META: i16 = 8;
 
-fn front(behind: &OwnedFd, packet: &[u8]) -> Result<Vec<Instruction>> {
+fn front(behind: &OwnedFd, packet: &[u8], flows: Flows) -> Result<Vec<Instruction>> {
     let length = i32::try_from(packet.len()).context("a long packet")?;
     let array = behind.as_raw_fd();
     let mut program = vec![
@@ -98,12 +115,16 @@ fn front(behind: &OwnedFd, packet: &[u8]) -> Result<Vec<Instruction>> {
         Instruction { code: 0x15, registers: 2, offset: 2, immediate: 0 },
         copy(1, 6),
         call(BPF_FUNC_XDP_ADJUST_HEAD),
-        field(2, DATA),
-        field(3, DATA_END),
-        copy(4, 2),
-        add(4, length),
     ];
-    let stores: Vec<_> = stores(packet)?;
+    if let Flows::Many(flows) = flows {
+        let lot = i32::try_from(flows).context("many flows")? - 1;
+        program.extend([call(BPF_FUNC_GET_PRANDOM_U32), copy(7, 0), mask(7, lot)]);
+    }
+    program.extend([field(2, DATA), field(3, DATA_END), copy(4, 2), add(4, length)]);
+    let mut stores: Vec<_> = stores(packet)?;
+    if flows != Flows::One {
+        stores.push(Instruction { code: 0x6b, registers: 7 << 4 | 2, offset: SOURCE_PORT, immediate: 0 });
+    }
     let past = i16::try_from(stores.len() + 5).context("a long packet")?;
     program.push(Instruction { code: 0x2d, registers: 3 << 4 | 4, offset: past, immediate: 0 });
     program.extend(stores);

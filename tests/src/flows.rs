@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use aya::maps::Map;
+use aya::maps::{Map, MapInfo};
 use common::maps::{Flow, name};
 
 use crate::{bpf_map::Bytes, counters};
@@ -17,6 +17,11 @@ pub fn remembered(pins: &Path) -> Result<usize> {
     let four = flows4.iter().flatten().filter(|flow| flow.until != 0).count();
     let six = flows6.iter().flatten().filter(|flow| flow.until != 0).count();
     Ok(four + six)
+}
+
+/// How many flows of a family a CPU may remember.
+pub fn places(pins: &Path) -> Result<u32> {
+    Ok(MapInfo::from_pin(counters::map_path(pins, name::FLOWS4)?).context("flows4")?.max_entries())
 }
 
 /// What flows are remembered for.

@@ -5,6 +5,7 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use testbed::{
     cluster::{self, Cluster},
+    flows,
     foreign::{self, Direction},
     podlane_node::PodlaneNode,
     require, setup,
@@ -139,12 +140,15 @@ fn maps_of_another_size_lose_nothing() -> Result<()> {
     require!(setup::ready_with_loader());
     let mut cluster = cluster::two_nodes().start()?;
     let conversations = Conversations::start(&cluster)?;
-    for pods in [512, 2048] {
+    for size in [512, 2048] {
         let node = &mut cluster.podlane[0];
         node.stop()?;
-        node.config.maps.insert("pods".to_owned(), pods);
+        for map in ["pods", "flows"] {
+            node.config.maps.insert(map.to_owned(), size);
+        }
         node.start()?;
-        conversations.go_on().with_context(|| format!("with room for {pods} pods"))?;
+        ensure!(flows::places(&node.pins())? == size, "room for another number of flows");
+        conversations.go_on().with_context(|| format!("with room for {size} pods"))?;
     }
     conversations.finish()
 }

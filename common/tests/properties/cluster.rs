@@ -6,7 +6,7 @@ pub mod serving;
 use std::sync::LazyLock;
 
 use common::{
-    maps::{Allowed, Budget, Endpoint, Route, Vtep, route_kind},
+    maps::{Allowed, Budget, Endpoint, Route, Vtep, capacity, route_kind},
     memory::Memory,
     node::{Node, feature},
     tables::{Neighbour, NextHop},
@@ -103,6 +103,7 @@ impl Facts {
             ports_first: 61000,
             ports_last: 65535,
             frame: 1514,
+            flows: capacity::FLOWS,
         };
         let mut routes = Vec::new();
         for v6 in [false, true] {

@@ -79,6 +79,7 @@ pub(super) fn capacity(capacities: &Capacities, map: &str) -> Option<u32> {
         name::AFFINITY => Some(capacities.affinity),
         name::FRAGMENTS => Some(capacities.fragments),
         name::SOCKETS | name::SOCKET_CHOICES => Some(capacities.sockets),
+        name::FLOWS4 | name::FLOWS6 => Some(capacities.flows),
         // The node's own, too.
         name::NAMESPACES => Some(capacities.pods.saturating_add(1)),
         _ => None,

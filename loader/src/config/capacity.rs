@@ -112,6 +112,7 @@ pub(super) fn capacities(file: &File) -> Capacities {
         affinity: or(&file.maps.affinity, default.affinity),
         fragments: or(&file.maps.fragments, default.fragments),
         sockets: or(&file.maps.sockets, default.sockets),
+        flows: or(&file.maps.flows, default.flows),
     }
 }
 

@@ -81,6 +81,7 @@ pub(super) struct Maps {
     pub(super) affinity: Option<At<u32>>,
     pub(super) fragments: Option<At<u32>>,
     pub(super) sockets: Option<At<u32>>,
+    pub(super) flows: Option<At<u32>>,
 }
 
 /// `[[peer]]`.
@@ -276,6 +277,7 @@ impl Maps {
             affinity: shared("affinity"),
             fragments: shared("fragments"),
             sockets: shared("sockets"),
+            flows: entries("flows"),
         }
     }
 }

@@ -80,6 +80,7 @@ pub(super) const MAPS: Table = Table {
         "affinity",
         "fragments",
         "sockets",
+        "flows",
     ],
 };
 /// The hooks at traffic control.

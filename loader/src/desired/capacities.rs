@@ -32,6 +32,8 @@ pub struct Capacities {
     pub fragments: u32,
     /// Sockets that are known to have been given a backend.
     pub sockets: u32,
+    /// Translated flows that each CPU remembers, per family.
+    pub flows: u32,
 }
 
 impl Default for Capacities {
@@ -50,6 +52,7 @@ impl Default for Capacities {
             affinity: capacity::AFFINITY,
             fragments: capacity::FRAGMENTS,
             sockets: capacity::SOCKETS,
+            flows: capacity::FLOWS,
         }
     }
 }

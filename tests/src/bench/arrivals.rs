@@ -12,11 +12,11 @@ use serde::Serialize;
 
 use super::programs::Sample;
 use crate::{
-    again::Again,
+    again::{Again, Flows},
     foreign::{self, Empty},
     frame::{self, Ip},
     progrun::{
-        self, Exposure, Family, Input, NODE_MAC, PORT, Peer, Pod, Rig, UPLINK_MAC, VNI, mac_of, object,
+        self, Exposure, Family, Input, NODE_MAC, PORT, Peer, Pod, Rig, Room, UPLINK_MAC, VNI, mac_of, object,
         outside, peer, underlay,
     },
 };
@@ -25,9 +25,9 @@ use crate::{
 const RUNS: u32 = 20_000;
 /// Runs for one figure, one behind the other.
 const WARM_RUNS: u32 = 500_000;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-const ACK: u8 = 0x10;
+pub(super) const TCP: u8 = 6;
+pub(super) const UDP: u8 = 17;
+pub(super) const ACK: u8 = 0x10;
 
 /// What one kind of packet takes.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -52,7 +52,7 @@ pub fn run(rounds: usize, before: Option<&Path>) -> Result<Vec<Arrival>> {
     let new = |does| Arrival { does, ..Arrival::default() };
     let mut arrivals: Vec<Arrival> = [new("nothing (the floor)")].into();
     for round in 0..rounds {
-        progrun::on_node_timed(&object("podlane.o")?, services, |node| {
+        progrun::on_node_timed(&object("podlane.o")?, Room::default(), services, |node| {
             let kinds = known(node)?;
             if round == 0 {
                 arrivals.extend(kinds.iter().map(|(does, _)| new(does)));
@@ -61,7 +61,7 @@ pub fn run(rounds: usize, before: Option<&Path>) -> Result<Vec<Arrival>> {
             let (_, frame) = kinds.first().context("no packets")?;
             floor.tc.push(of_empty(&empty[0], frame)?);
             floor.xdp.push(of_empty(&empty[1], frame)?);
-            floor.warm.push(Again::of_nothing(node.uplink(), frame)?.run(WARM_RUNS)?);
+            floor.warm.push(Again::of_nothing(node.uplink(), frame, Flows::One)?.run(WARM_RUNS)?);
             for (arrival, (_, frame)) in others.iter_mut().zip(&kinds) {
                 arrival.tc.push(at(node, Hook::FromUplink, frame)?);
                 arrival.xdp.push(at(node, Hook::UplinkXdp, frame)?);
@@ -70,7 +70,7 @@ pub fn run(rounds: usize, before: Option<&Path>) -> Result<Vec<Arrival>> {
             Ok(())
         })?;
         if let Some(before) = before {
-            progrun::on_node_timed(before, services, |node| {
+            progrun::on_node_timed(before, Room::default(), services, |node| {
                 for (arrival, (does, frame)) in arrivals.iter_mut().skip(1).zip(known(node)?) {
                     arrival.before.push(warm(node, &frame).with_context(|| format!("{does}, before"))?);
                 }
@@ -92,8 +92,8 @@ fn known(node: &mut Rig) -> Result<Vec<(&'static str, Vec<u8>)>> {
 
 /// Nanoseconds at XDP, one run behind the other, less the way to the program.
 fn warm(node: &mut Rig, frame: &[u8]) -> Result<f64> {
-    let nothing = Again::of_nothing(node.uplink(), frame)?;
-    let (ours, way) = (node.again(frame)?.run(WARM_RUNS)?, nothing.run(WARM_RUNS)?);
+    let nothing = Again::of_nothing(node.uplink(), frame, Flows::One)?;
+    let (ours, way) = (node.again(frame, Flows::One)?.run(WARM_RUNS)?, nothing.run(WARM_RUNS)?);
     Ok(ours - way)
 }
 
@@ -156,7 +156,7 @@ fn kinds(node: &Rig) -> Result<Vec<(&'static str, Vec<u8>)>> {
 }
 
 /// A frame from the router to the node.
-fn on_wire(packet: &[u8]) -> Vec<u8> {
+pub(super) fn on_wire(packet: &[u8]) -> Vec<u8> {
     frame::ethernet(mac_of(1), UPLINK_MAC, packet)
 }
 

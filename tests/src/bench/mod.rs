@@ -13,6 +13,7 @@ mod flows;
 mod interleave;
 mod load;
 mod machine;
+mod many_flows;
 mod measure;
 mod options;
 mod page;
@@ -150,7 +151,10 @@ fn measure(part: Part, plan: &Plan, topologies: &mut Option<Topologies>, report:
                 services::build(&[Dataplane::Podlane], &numbers, (plan.backends, Wiring::Cables), show_load)?;
             report.costs.extend(programs::with_services(&clusters, plan.rounds, window)?);
         }
-        Part::Arrivals => report.arrivals = arrivals::run(plan.rounds, plan.before.as_deref())?,
+        Part::Arrivals => {
+            report.arrivals = arrivals::run(plan.rounds, plan.before.as_deref())?;
+            report.many_flows = many_flows::run(plan.rounds)?;
+        }
         Part::Churn => report.churns = churn::run(plan.quick)?,
     }
     Ok(())

@@ -32,10 +32,10 @@ use super::{
     kept::{self, Kept},
     rig::Input,
     seen::{Amount, REDIRECT, SHOT, Seen, UNSPEC, failure_key},
-    tables::Tables,
+    tables::{Room, Tables},
 };
 use crate::{
-    again::Again,
+    again::{Again, Flows},
     bpf_map::{Bytes, cpus, has_entries},
 };
 
@@ -44,7 +44,7 @@ const SLOTS: u32 = 16;
 /// Ways that a CPU remembers: the parts of the first peer's flows. So a run never depends on the one before.
 pub const REMEMBERED: u32 = 8;
 /// Entries of a table of connections or services that a test makes, at most.
-const ENTRIES: u32 = 1024;
+pub const ENTRIES: u32 = 1024;
 /// Maps that are smaller than on a real node.
 const SIZES: [(&str, u32); 13] = [
     (name::AFFINITY, ENTRIES),
@@ -138,6 +138,7 @@ pub struct Loaded {
     ebpf: Ebpf,
     object: PathBuf,
     node: Node,
+    room: Room,
     /// Whether the next test may have them.
     reusable: bool,
 }
@@ -149,12 +150,12 @@ static IDLE: Mutex<Vec<Loaded>> = Mutex::new(Vec::new());
 impl Loaded {
     /// The programs for that node, with its tables in their maps and nothing else. A program goes to the kernel when it is first run.
     pub fn new(object: PathBuf, tables: &Tables) -> Result<Self> {
-        if let Some(mut loaded) = idle(&object, tables.node) {
+        if let Some(mut loaded) = idle(&object, tables) {
             loaded.start_over(tables)?;
             return Ok(loaded);
         }
         let ebpf = load(&object, tables)?;
-        Ok(Self { ebpf, object, node: *tables.node, reusable: true })
+        Ok(Self { ebpf, object, node: *tables.node, room: tables.room, reusable: true })
     }
 
     /// The same object once more.
@@ -224,9 +225,9 @@ impl Loaded {
     }
 
     /// A hook's program at XDP with a packet that it gets again and again.
-    pub fn again(&mut self, input: &Input<'_>) -> Result<Again> {
+    pub fn again(&mut self, input: &Input<'_>, flows: Flows) -> Result<Again> {
         self.prepare(input)?;
-        Again::new(self.loaded::<Xdp>(input.hook)?.fd()?.as_fd(), input.ifindex, input.bytes)
+        Again::new(self.loaded::<Xdp>(input.hook)?.fd()?.as_fd(), input.ifindex, input.bytes, flows)
     }
 
     /// What the kernel knows of a hook's program.
@@ -427,7 +428,12 @@ fn changed<A: Copy + Default + PartialEq>(cpus: &[Flow<A>], before: Option<Flow<
 
 /// Loads the object for that node, with its tables in the maps.
 fn load(object: &Path, tables: &Tables) -> Result<Ebpf> {
+    let Room { flows, connections } = tables.room;
     let mut ebpf = small(&mut EbpfLoader::new(), tables.node)
+        .map_max_entries(name::FLOWS4, flows)
+        .map_max_entries(name::FLOWS6, flows)
+        .map_max_entries(name::CONNTRACK4, connections)
+        .map_max_entries(name::CONNTRACK6, connections)
         .load_file(object)
         .with_context(|| format!("load {}", object.display()))?;
     fill(&mut ebpf, tables)?;
@@ -440,9 +446,10 @@ fn is_constant(map: &str) -> bool {
 }
 
 /// Programs for that node that no test has.
-fn idle(object: &Path, node: &Node) -> Option<Loaded> {
+fn idle(object: &Path, tables: &Tables) -> Option<Loaded> {
     let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
-    let found = idle.iter().position(|loaded| loaded.object == object && loaded.node == *node)?;
+    let is_for = |loaded: &Loaded| loaded.node == *tables.node && loaded.room == tables.room;
+    let found = idle.iter().position(|loaded| loaded.object == object && is_for(loaded))?;
     Some(idle.swap_remove(found))
 }
 

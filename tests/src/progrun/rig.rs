@@ -19,9 +19,9 @@ use super::{
     program::{Loaded, object},
     seen::Seen,
     services::Exposure,
-    tables::Tables,
+    tables::{Room, Tables},
 };
-use crate::again::Again;
+use crate::again::{Again, Flows};
 
 /// A packet on a hook, and what is special about the run.
 #[derive(Clone, Copy, Debug)]
@@ -140,10 +140,11 @@ fn on(
         Ok(rig.arrived)
     };
     let file = object(file)?;
-    let arrived = once(&file, features, Arrivals::Tc, &services, run)?;
+    let arrived = once(&file, (features, Room::default()), Arrivals::Tc, &services, run)?;
     if arrived {
         // NP-11: whatever comes by the uplink is decided at XDP as at TC.
-        once(&file, features | feature::XDP, Arrivals::Xdp, &services, run).context("at XDP")?;
+        let features = features | feature::XDP;
+        once(&file, (features, Room::default()), Arrivals::Xdp, &services, run).context("at XDP")?;
     }
     Ok(())
 }
@@ -151,17 +152,18 @@ fn on(
 /// A node with services, both of whose hooks on the uplink are for the body to choose, that runs the programs of that object file.
 pub fn on_node_timed<T: Send>(
     file: &Path,
+    room: Room,
     services: impl Fn([Pod; 2]) -> Vec<Exposure> + Sync,
     body: impl FnOnce(&mut Rig) -> Result<T> + Send,
 ) -> Result<T> {
     let features = feature::DIRECT | feature::SERVICES | feature::MASQUERADE | feature::XDP;
-    once(file, features, Arrivals::Tc, &services, body)
+    once(file, (features, room), Arrivals::Tc, &services, body)
 }
 
 /// Runs a body on a node of its own.
 fn once<T: Send>(
     file: &Path,
-    features: u32,
+    (features, room): (u32, Room),
     arrivals: Arrivals,
     services: &(impl Fn([Pod; 2]) -> Vec<Exposure> + Sync),
     body: impl FnOnce(&mut Rig) -> Result<T> + Send,
@@ -169,7 +171,7 @@ fn once<T: Send>(
     let Place { netns, devices, hops } = place()?;
     // A program run looks up devices in the namespace of the thread that asks for it.
     netns.enter(|| {
-        let tables = Tables::new(devices, features, &services(devices.pods))?;
+        let tables = Tables::new(devices, features, room, &services(devices.pods))?;
         let loaded = Loaded::new(file.to_owned(), &tables)?;
         let kept = Kept::default();
         let mut rig = Rig { loaded, devices, tables, hops, kept, arrivals, arrived: false };
@@ -270,9 +272,9 @@ impl Rig {
     }
 
     /// The program at XDP, with a packet from the uplink that it gets again and again.
-    pub fn again(&mut self, frame: &[u8]) -> Result<Again> {
+    pub fn again(&mut self, frame: &[u8], flows: Flows) -> Result<Again> {
         let uplink = self.uplink();
-        self.loaded.again(&Input::new(Hook::UplinkXdp, uplink, frame))
+        self.loaded.again(&Input::new(Hook::UplinkXdp, uplink, frame), flows)
     }
 
     /// What the kernel knows of a hook's program.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::Result;
 use common::{
-    maps::{Allowed, Endpoint, Route, Vtep, route_kind},
+    maps::{Allowed, Endpoint, Route, Vtep, capacity, route_kind},
     memory::ServiceTables,
     node::Node,
 };
@@ -13,14 +13,33 @@ use ipnet::IpNet;
 use super::{
     devices::Devices,
     plan::{Family, NODE_MAC, PEERS, PORT, Peer, Pod, VNI, underlay},
+    program::ENTRIES,
     services::{self, Exposure},
 };
 
 /// Prefix that the first pod may send from besides its own addresses, per family.
 const ALLOWED: [&str; 2] = ["192.0.2.0/24", "2001:db8:5::/48"];
 
+/// What a node has room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Flows that a CPU remembers, of each family.
+    pub flows: u32,
+    /// Entries of connections, of each family: two a connection.
+    pub connections: u32,
+}
+
+impl Default for Room {
+    /// For what a test makes, at most.
+    fn default() -> Self {
+        Self { flows: ENTRIES, connections: ENTRIES }
+    }
+}
+
 /// Entries of every table, keyed by address or prefix.
 pub struct Tables {
+    /// What there is room for.
+    pub room: Room,
     /// The node's facts.
     pub node: &'static Node,
     /// Services.
@@ -37,9 +56,11 @@ pub struct Tables {
 
 impl Tables {
     /// What the loader would fill in for the plan.
-    pub fn new(devices: &Devices, features: u32, exposures: &[Exposure]) -> Result<Self> {
-        let node: &'static Node = Box::leak(Box::new(node(devices.gateway, features)));
+    pub fn new(devices: &Devices, features: u32, room: Room, exposures: &[Exposure]) -> Result<Self> {
+        let node = Node { flows: room.flows, ..node(devices.gateway, features) };
+        let node: &'static Node = Box::leak(Box::new(node));
         let mut tables = Self {
+            room,
             services: services::tables(node, exposures),
             node,
             pods: Vec::new(),
@@ -103,6 +124,7 @@ fn node(gateway_ifindex: u32, features: u32) -> Node {
         ports_first: 61000,
         ports_last: 65535,
         frame: 1514,
+        flows: capacity::FLOWS,
     }
 }
 

@@ -72,10 +72,7 @@ impl Conversation {
         let client = self.client.join().map_err(|_panic| anyhow!("the client panicked"))??;
         // The client's end is open still, and says what it gets twice.
         let lost = self.server.join().map_err(|_panic| anyhow!("the server panicked"))??;
-        Ok(Exchanges {
-            answered: self.answered.load(Ordering::Relaxed),
-            lost: lost + lost_of(&client)?,
-        })
+        Ok(Exchanges { answered: self.answered.load(Ordering::Relaxed), lost: lost + lost_of(&client)? })
     }
 }
 

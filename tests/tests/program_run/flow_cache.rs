@@ -5,15 +5,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use anyhow::{Context as _, Result, bail, ensure};
 use common::{
     counters::{Hook, Reason},
-    flow::hash,
-    flow_cache,
-    maps::{Hop, capacity},
+    flow, flow_cache,
+    maps::Hop,
     verdict::Action,
     wire::protocol,
 };
 use testbed::{
     frame::Ip,
-    progrun::{self, Family, Input, Outcome, Rig, outside, peer, underlay},
+    progrun::{self, Family, Input, Outcome, Rig, Room, outside, peer, underlay},
     require, setup,
 };
 
@@ -313,7 +312,8 @@ fn one_of_two_flows_in_the_same_place_goes_the_short_way() -> Result<()> {
         let place = |port: u16| {
             let ([a, b], [c, d]) = (port.to_be_bytes(), 80_u16.to_be_bytes());
             let fold = |address: Ipv4Addr| u32::from_ne_bytes(address.octets());
-            hash(fold(pod), fold(service), [a, b, c, d], protocol::TCP) % capacity::FLOWS
+            let hash = flow::hash(fold(pod), fold(service), [a, b, c, d], protocol::TCP);
+            flow::place(hash, Room::default().flows)
         };
         let first = 4000;
         let second = (4001..u16::MAX).find(|port| place(*port) == place(first)).context("no such port")?;

@@ -5,6 +5,7 @@ use super::*;
 #[test]
 fn capacities() {
     says_with("[maps]\npods = 0\n", &["15:8 maps.pods: 0 is not from 1 to 1048576"]);
+    says_with("[maps]\nflows = 0\n", &["15:9 maps.flows: 0 is not from 1 to 1048576"]);
     let pod = |n: u16, ip: &str| format!("[[pod]]\nname = \"{n}\"\nnetns = \"/{n}\"\nip = [\"{ip}\"]\n");
     let pods = [5, 6, 7].map(|n| pod(n, &format!("10.200.0.{n}"))).concat();
     says_with(&format!("[maps]\npods = 4\n{pods}"), &[]);

@@ -46,6 +46,7 @@ peers = 20
 routes = 30
 sources = 40
 sockets = 50
+flows = 60
 [tc]
 mode = "clsact"
 
@@ -96,7 +97,7 @@ allowed-sources = ["192.0.2.0/24"]
     assert_eq!(desired.pods[0].allowed_sources[0].to_string(), "192.0.2.0/24");
     let sizes = desired.capacities;
     assert_eq!((sizes.pods, sizes.peers, sizes.routes, sizes.sources), (10, 20, 30, 40));
-    assert_eq!(sizes.sockets, 50);
+    assert_eq!((sizes.sockets, sizes.flows), (50, 60));
     assert_eq!(desired.tc, TcMode::Clsact);
     assert_eq!(desired.xdp, XdpMode::Generic);
     assert_eq!(desired.sockets.mode, SocketMode::Tcp);

@@ -34,6 +34,7 @@ pub(super) fn node(desired: &Desired, gateway: &Link, mtu: u32, xdp: bool) -> No
         ports_first: *desired.masquerade.ports.start(),
         ports_last: *desired.masquerade.ports.end(),
         frame: mtu.saturating_add(ETHERNET),
+        flows: desired.capacities.flows,
     }
 }
 

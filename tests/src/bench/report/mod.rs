@@ -18,6 +18,7 @@ use super::{
     connections::Flood,
     end_to_end::{Ratio, Series},
     machine::Machine,
+    many_flows::ManyFlows,
     options::Part,
     programs::{Cost, Facts},
     sizes::Size,
@@ -42,6 +43,8 @@ pub struct Report {
     pub costs: Vec<Cost>,
     /// What packets of the underlay take at either hook.
     pub arrivals: Vec<Arrival>,
+    /// What one of many flows takes at XDP.
+    pub many_flows: Vec<ManyFlows>,
     /// What the kernel says of the programs.
     pub programs: Vec<Facts>,
     /// What got through in packets of several sizes.
@@ -73,6 +76,7 @@ impl Report {
             ratios: Vec::new(),
             costs: Vec::new(),
             arrivals: Vec::new(),
+            many_flows: Vec::new(),
             programs: Vec::new(),
             sizes: Vec::new(),
             services: Services::default(),

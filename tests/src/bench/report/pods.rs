@@ -11,6 +11,7 @@ use super::{
 use crate::bench::{
     arrivals::Arrival,
     end_to_end::COMPARISONS,
+    many_flows::ManyFlows,
     measure::Measure,
     programs::{Cost, Facts},
     spread::Spread,
@@ -48,6 +49,18 @@ pub fn arrivals(report: &Report, look: Look) -> Result<String, fmt::Error> {
             table.add_row(row);
         }
         section(&mut text, "A packet of the underlay, nanoseconds per run", &table, look)?;
+    }
+    if !report.many_flows.is_empty() {
+        let mut table = numbers(
+            &["flows"],
+            &["maps.flows as by default", "twice as many as flows, or the default", "to the default"],
+        );
+        for ManyFlows { flows, default, room } in &report.many_flows {
+            let whole = |values| show(Spread::of(values), |value| format!("{value:.0}"));
+            let ratio = show(Spread::of_ratios(room, default), |times| format!("{times:.2}"));
+            table.add_row([flows.to_string(), whole(default), whole(room), ratio]);
+        }
+        section(&mut text, "One of many flows at XDP, warm, nanoseconds per run", &table, look)?;
     }
     Ok(text)
 }
