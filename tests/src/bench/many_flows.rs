@@ -16,10 +16,10 @@ use crate::{
 };
 
 /// How many flows: up to as many as there are ports.
-pub const FLOWS: [u32; 4] = [1, 1 << 10, 1 << 13, 1 << 16];
-/// Runs before those that count: enough for each flow to be remembered.
+const FLOWS: [u32; 4] = [1, 1 << 10, 1 << 13, 1 << 16];
+/// Runs before those that count, for each flow: enough for it to be remembered.
 const BEFORE: u32 = 30;
-/// Runs for one figure.
+/// Runs for one figure, for each flow.
 const RUNS: u32 = 40;
 /// Runs for one figure, however few flows there are.
 const LEAST: u32 = 500_000;
