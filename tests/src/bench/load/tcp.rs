@@ -80,7 +80,7 @@ pub fn connections(path: Path<'_>, window: Window, cores: Cores) -> Result<f64> 
     beside(
         (cores.sender, move |needed: &Needed<'_>| {
             while needed.still() {
-                answer_one(&listener)?;
+                answer_one(&listener, needed)?;
             }
             Ok(())
         }),
@@ -91,19 +91,29 @@ pub fn connections(path: Path<'_>, window: Window, cores: Cores) -> Result<f64> 
     )
 }
 
-fn answer_one(listener: &TcpListener) -> Result<()> {
+fn answer_one(listener: &TcpListener, needed: &Needed<'_>) -> Result<()> {
     let mut byte = [0];
     let served = listener.accept().and_then(|(mut connection, _client)| {
-        connection.read_exact(&mut byte)?;
+        read(&mut connection, &mut byte, needed)?;
         connection.write_all(&byte)?;
         // Until the client's reset.
-        connection.read_exact(&mut byte)
+        read(&mut connection, &mut byte, needed)
     });
     match served {
         Err(error) if !is_end(&error) && error.kind() != ErrorKind::WouldBlock => {
             Err(error).context("answer a TCP connection")
         }
         _ => Ok(()),
+    }
+}
+
+/// Reads a byte of a connection, however late it comes: a client whose processor is taken away for a while is still to be answered.
+fn read(connection: &mut TcpStream, byte: &mut [u8; 1], needed: &Needed<'_>) -> io::Result<()> {
+    loop {
+        match connection.read_exact(byte) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock && needed.still() => {}
+            result => return result,
+        }
     }
 }
 
