@@ -113,6 +113,26 @@ fn what_is_remembered_of_flows_ends_with_a_change() -> Result<()> {
     Ok(())
 }
 
+/// As many flows are remembered as there is room for, and the others go on.
+#[test]
+fn flows_are_remembered_where_there_is_room_for_one() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let bed = Bed::two_nodes(|facts, config| {
+        config.services.push(facts.service("web", 1, &[(0, 1)]));
+        config.maps.insert("flows".to_owned(), 1);
+    })?;
+    let pins = bed.node(0).pins();
+    ensure!(flows::places(&pins)? == 1, "{} places", flows::places(&pins)?);
+    for session in &mut sessions(&bed.pod(0, 0).netns, Protocol::Udp)? {
+        for _ in 0..2 * flow_cache::STEADY {
+            session.ask()?;
+        }
+    }
+    let remembered = flows::remembered(&pins)?;
+    ensure!(remembered >= FAMILIES.len(), "{remembered} flows are remembered: one of each family at least");
+    Ok(())
+}
+
 /// SV-5: the same for a backend that is no longer ready, but still listed.
 #[test]
 fn udp_leaves_a_backend_that_is_not_ready() -> Result<()> {

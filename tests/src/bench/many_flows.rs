@@ -16,7 +16,9 @@ use crate::{
 };
 
 /// How many flows: up to as many as there are ports.
-const FLOWS: [u32; 4] = [1, 1 << 10, 1 << 13, 1 << 16];
+pub const NUMBERS: [u32; 4] = [1, 1 << 10, 1 << 13, 1 << 16];
+/// Those of a quick run.
+pub const FEW: [u32; 2] = [1, 1 << 10];
 /// Runs before those that count, for each flow: enough for it to be remembered.
 const BEFORE: u32 = 30;
 /// Runs for one figure, for each flow.
@@ -38,8 +40,9 @@ pub struct ManyFlows {
 }
 
 /// Measures.
-pub fn run(rounds: usize) -> Result<Vec<ManyFlows>> {
-    let mut figures = FLOWS.map(|flows| ManyFlows { flows, default: Vec::new(), room: Vec::new() });
+pub fn run(numbers: &[u32], rounds: usize) -> Result<Vec<ManyFlows>> {
+    let new = |flows: &u32| ManyFlows { flows: *flows, default: Vec::new(), room: Vec::new() };
+    let mut figures: Vec<_> = numbers.iter().map(new).collect();
     for _ in 0..rounds {
         for figure in &mut figures {
             let flows = figure.flows;
@@ -52,15 +55,13 @@ pub fn run(rounds: usize) -> Result<Vec<ManyFlows>> {
             figure.room.push(take(capacity::FLOWS.max(2 * flows))?);
         }
     }
-    Ok(figures.into())
+    Ok(figures)
 }
 
 fn nanoseconds(node: &mut Rig, number: u32) -> Result<f64> {
     let call = Ip::new(outside(Family::V4), underlay(Family::V4, 20));
     let frame = on_wire(&call.tcp((4000, NODE_PORT), ACK));
     let flows = if number == 1 { Flows::One } else { Flows::Many(number) };
-    // To empty maps of that size for the next one takes longer than to load the programs once more.
-    node.ebpf_mut();
     let ours = node.again(&frame, flows)?;
     ours.run((BEFORE * number).max(LEAST))?;
     let runs = (RUNS * number).max(LEAST);

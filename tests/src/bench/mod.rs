@@ -153,7 +153,7 @@ fn measure(part: Part, plan: &Plan, topologies: &mut Option<Topologies>, report:
         }
         Part::Arrivals => {
             report.arrivals = arrivals::run(plan.rounds, plan.before.as_deref())?;
-            report.many_flows = many_flows::run(plan.rounds)?;
+            report.many_flows = many_flows::run(&plan.flows, plan.rounds)?;
         }
         Part::Churn => report.churns = churn::run(plan.quick)?,
     }

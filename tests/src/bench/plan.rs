@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use super::{
     connections,
     load::Window,
+    many_flows,
     measure::Measure,
     options::{Options, Part},
     services::{Dataplane, Scenario},
@@ -50,6 +51,8 @@ pub struct Plan {
     pub dataplanes: Vec<Dataplane>,
     /// Numbers of connections.
     pub connections: Vec<u32>,
+    /// Numbers of flows whose packets come to XDP in turn.
+    pub flows: Vec<u32>,
     /// Whether a million connections are fewer.
     pub quick: bool,
 }
@@ -90,6 +93,7 @@ impl Plan {
             measures: chosen(&options.measure, measures),
             dataplanes: chosen(&options.dataplane, &Dataplane::USUAL),
             connections: if quick { connections::FEW.to_vec() } else { connections::NUMBERS.to_vec() },
+            flows: if quick { many_flows::FEW.to_vec() } else { many_flows::NUMBERS.to_vec() },
             quick,
         }
     }
@@ -120,6 +124,7 @@ mod tests {
         assert_eq!((plan.parts.len(), plan.rounds), (Part::ALL.len(), 5));
         assert_eq!(plan.services, [1, 1000, 10_000]);
         assert_eq!(plan.connections.last(), Some(&100_000));
+        assert_eq!(plan.flows.last(), Some(&65_536));
     }
 
     #[test]
@@ -128,6 +133,7 @@ mod tests {
         assert_eq!(plan.rounds, 3);
         assert!(!plan.parts.contains(&Part::Churn));
         assert_eq!(plan.services, [1, 1000]);
+        assert_eq!(plan.flows, [1, 1024]);
     }
 
     #[test]

@@ -20,6 +20,7 @@
 
 mod devices;
 mod kept;
+mod maps;
 mod model;
 mod plan;
 mod program;
@@ -27,6 +28,7 @@ mod rig;
 mod seen;
 mod services;
 mod tables;
+mod totals;
 
 pub use self::{
     plan::{

@@ -1,9 +1,7 @@
 //! The loaded programs and their maps.
 
 use std::{
-    collections::BTreeMap,
     env,
-    net::IpAddr,
     os::fd::AsFd as _,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
@@ -11,18 +9,15 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::{
-    Ebpf, EbpfLoader, Pod,
-    maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues, lpm_trie::Key},
+    Ebpf, EbpfLoader,
+    maps::{Array, HashMap, PerCpuArray, PerCpuValues},
     programs::{Program, ProgramError, ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions, Xdp},
 };
 use common::{
-    counters::{Hook, HookCounters, Reason},
+    counters::Hook,
     handover::{self, Handover},
-    maps::{
-        Backend, Budget, Connection, Flow, Frontend, FrontendKey, HelperError, Service, Source, Traffic,
-        Tuple, name,
-    },
-    memory::{Memory, ServiceTables},
+    maps::{Budget, Connection, Flow, Tuple, name},
+    memory::Memory,
     node::{self, Node},
     packet::Packet as _,
     verdict::Action,
@@ -30,9 +25,11 @@ use common::{
 
 use super::{
     kept::{self, Kept},
+    maps::{bytes, fill, map, map_mut},
     rig::Input,
-    seen::{Amount, REDIRECT, SHOT, Seen, UNSPEC, failure_key},
+    seen::{REDIRECT, SHOT, Seen, UNSPEC},
     tables::{Room, Tables},
+    totals::Totals,
 };
 use crate::{
     again::{Again, Flows},
@@ -138,7 +135,6 @@ pub struct Loaded {
     ebpf: Ebpf,
     object: PathBuf,
     node: Node,
-    room: Room,
     /// Whether the next test may have them.
     reusable: bool,
 }
@@ -150,12 +146,14 @@ static IDLE: Mutex<Vec<Loaded>> = Mutex::new(Vec::new());
 impl Loaded {
     /// The programs for that node, with its tables in their maps and nothing else. A program goes to the kernel when it is first run.
     pub fn new(object: PathBuf, tables: &Tables) -> Result<Self> {
-        if let Some(mut loaded) = idle(&object, tables) {
+        // To empty maps of another size may take longer than to load the programs once more.
+        let reusable = tables.room == Room::default();
+        if reusable && let Some(mut loaded) = idle(&object, tables.node) {
             loaded.start_over(tables)?;
             return Ok(loaded);
         }
         let ebpf = load(&object, tables)?;
-        Ok(Self { ebpf, object, node: *tables.node, room: tables.room, reusable: true })
+        Ok(Self { ebpf, object, node: *tables.node, reusable })
     }
 
     /// The same object once more.
@@ -193,13 +191,13 @@ impl Loaded {
     pub fn run(&mut self, input: &Input<'_>, kept: &Kept) -> Result<Seen> {
         self.prepare(input)?;
         self.remember(kept)?;
-        let before = self.totals(input.hook)?;
+        let before = Totals::read(&self.ebpf, input.hook)?;
         let run = match input.hook {
             Hook::UplinkXdp => self.run_xdp(input),
             _ => self.run_tc(input),
         };
         let ran = run.with_context(|| format!("run {} on {} bytes", input.hook.name(), input.bytes.len()))?;
-        let mut seen = self.totals(input.hook)?.since(&before);
+        let mut seen = Totals::read(&self.ebpf, input.hook)?.since(&before);
         seen.connections = self.connections()?;
         if !seen.connections.is_empty() {
             seen.flows = self.flows(kept)?;
@@ -315,13 +313,9 @@ impl Loaded {
     /// Sets what a run depends on besides its packet: the allowance of ICMP errors, of which none is earned in any time that
     /// passes, and what is remembered.
     fn prepare(&self, input: &Input<'_>) -> Result<()> {
-        self.bytes(name::ICMP_BUDGET)?.set_all(&Budget { updated_ns: u64::MAX, tokens: input.tokens })?;
-        self.bytes(name::HOPS)?.set_all(&input.remembered)
-    }
-
-    /// A map without its types: read or written at once it takes a call, where each of its elements would take one.
-    fn bytes(&self, name: &str) -> Result<Bytes<'_>> {
-        Bytes::of(self.ebpf.map(name).with_context(|| format!("no map {name} in the object"))?)
+        bytes(&self.ebpf, name::ICMP_BUDGET)?
+            .set_all(&Budget { updated_ns: u64::MAX, tokens: input.tokens })?;
+        bytes(&self.ebpf, name::HOPS)?.set_all(&input.remembered)
     }
 
     /// Entries of the connection tables, as lines.
@@ -369,48 +363,17 @@ impl Loaded {
     /// What the CPU that has run a packet remembers of flows, as lines.
     fn flows(&self, kept: &Kept) -> Result<Vec<String>> {
         let mut lines = Vec::new();
-        let flows4: Vec<Vec<Flow<[u8; 4]>>> = self.bytes(name::FLOWS4)?.values()?;
+        let flows4: Vec<Vec<Flow<[u8; 4]>>> = bytes(&self.ebpf, name::FLOWS4)?.values()?;
         for (index, cpus) in (0..).zip(flows4) {
             let before = kept.flows4.get(&index).map(|flow| lasting(bytemuck::cast(*flow)));
             lines.extend(kept::flow_line(index, &changed(&cpus, before)));
         }
-        let flows6: Vec<Vec<Flow<[u8; 16]>>> = self.bytes(name::FLOWS6)?.values()?;
+        let flows6: Vec<Vec<Flow<[u8; 16]>>> = bytes(&self.ebpf, name::FLOWS6)?.values()?;
         for (index, cpus) in (0..).zip(flows6) {
             let before = kept.flows6.get(&index).map(|flow| lasting(bytemuck::cast(*flow)));
             lines.extend(kept::flow_line(index, &changed(&cpus, before)));
         }
         Ok(lines)
-    }
-
-    fn totals(&self, hook: Hook) -> Result<Totals> {
-        let mut totals = Totals::default();
-        let counters: PerCpuArray<_, HookCounters> = map(&self.ebpf, name::COUNTERS)?;
-        for cpu in counters.get(&(hook as u32), 0)?.iter() {
-            for reason in Reason::ALL {
-                let counter = cpu.get(*reason);
-                add(&mut totals.counts, (counter.packets, counter.bytes), || reason.name());
-            }
-        }
-        for (owner, name) in [("Pod", name::POD_TRAFFIC), ("Peer", name::PEER_TRAFFIC)] {
-            let traffic: Vec<Vec<Traffic>> = self.bytes(name)?.values()?;
-            for (slot, cpus) in traffic.iter().enumerate() {
-                for cpu in cpus {
-                    for (direction, amount) in
-                        [("Rx", (cpu.rx_packets, cpu.rx_bytes)), ("Tx", (cpu.tx_packets, cpu.tx_bytes))]
-                    {
-                        add(&mut totals.accounts, amount, || format!("{owner}{direction}({slot})"));
-                    }
-                }
-            }
-        }
-        let errors: PerCpuHashMap<_, HelperError, u64> = map(&self.ebpf, name::ERRORS)?;
-        for entry in &errors {
-            let (HelperError { hook: at, helper, code, .. }, counts) = entry?;
-            if at == hook as u8 {
-                totals.failures.insert(failure_key(helper, code), counts.iter().sum());
-            }
-        }
-        Ok(totals)
     }
 }
 
@@ -428,10 +391,8 @@ fn changed<A: Copy + Default + PartialEq>(cpus: &[Flow<A>], before: Option<Flow<
 
 /// Loads the object for that node, with its tables in the maps.
 fn load(object: &Path, tables: &Tables) -> Result<Ebpf> {
-    let Room { flows, connections } = tables.room;
+    let connections = tables.room.connections;
     let mut ebpf = small(&mut EbpfLoader::new(), tables.node)
-        .map_max_entries(name::FLOWS4, flows)
-        .map_max_entries(name::FLOWS6, flows)
         .map_max_entries(name::CONNTRACK4, connections)
         .map_max_entries(name::CONNTRACK6, connections)
         .load_file(object)
@@ -446,159 +407,21 @@ fn is_constant(map: &str) -> bool {
 }
 
 /// Programs for that node that no test has.
-fn idle(object: &Path, tables: &Tables) -> Option<Loaded> {
+fn idle(object: &Path, node: &Node) -> Option<Loaded> {
     let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
-    let is_for = |loaded: &Loaded| loaded.node == *tables.node && loaded.room == tables.room;
-    let found = idle.iter().position(|loaded| loaded.object == object && is_for(loaded))?;
+    let found = idle.iter().position(|loaded| loaded.object == object && loaded.node == *node)?;
     Some(idle.swap_remove(found))
 }
 
-/// A loader of the programs for that node, with maps no larger than a test needs: the kernel makes room for all entries beforehand, and
+/// A loader of the programs for that node, with as many flows as it says and other maps no larger than a test needs: the kernel makes room for all entries beforehand, and
 /// they are emptied for every test.
 pub fn small<'a, 'b>(loader: &'a mut EbpfLoader<'b>, node: &'b Node) -> &'a mut EbpfLoader<'b> {
     loader.override_global(node::GLOBAL, node, true);
     for (map, entries) in SIZES {
         loader.map_max_entries(map, entries);
     }
+    for map in [name::FLOWS4, name::FLOWS6] {
+        loader.map_max_entries(map, node.flows);
+    }
     loader
-}
-
-/// What the maps say since the programs were loaded.
-#[derive(Default)]
-struct Totals {
-    counts: BTreeMap<&'static str, Amount>,
-    accounts: BTreeMap<String, Amount>,
-    failures: BTreeMap<String, u64>,
-}
-
-impl Totals {
-    /// What was added; nothing that was not.
-    fn since(mut self, before: &Self) -> Seen {
-        for (reason, amount) in &mut self.counts {
-            subtract(amount, before.counts.get(reason));
-        }
-        for (account, amount) in &mut self.accounts {
-            subtract(amount, before.accounts.get(account));
-        }
-        for (failure, count) in &mut self.failures {
-            *count -= before.failures.get(failure).copied().unwrap_or(0);
-        }
-        self.counts.retain(|_, amount| *amount != (0, 0));
-        self.accounts.retain(|_, amount| *amount != (0, 0));
-        self.failures.retain(|_, count| *count != 0);
-        let Self { counts, accounts, failures } = self;
-        Seen { counts, accounts, failures, ..Seen::default() }
-    }
-}
-
-/// Adds what there is. Of nothing not even the name is made: almost all is nothing, and a test runs thousands of packets.
-fn add<K: Ord>(totals: &mut BTreeMap<K, Amount>, amount: Amount, key: impl Fn() -> K) {
-    if amount != (0, 0) {
-        let total = totals.entry(key()).or_default();
-        total.0 += amount.0;
-        total.1 += amount.1;
-    }
-}
-
-fn subtract(amount: &mut Amount, before: Option<&Amount>) {
-    if let Some(before) = before {
-        amount.0 -= before.0;
-        amount.1 -= before.1;
-    }
-}
-
-fn map<'a, M>(ebpf: &'a Ebpf, name: &str) -> Result<M>
-where
-    M: TryFrom<&'a Map>,
-    M::Error: std::error::Error + Send + Sync + 'static,
-{
-    let map = ebpf.map(name).with_context(|| format!("no map {name} in the object"))?;
-    M::try_from(map).with_context(|| format!("map {name}"))
-}
-
-fn map_mut<'a, M>(ebpf: &'a mut Ebpf, name: &str) -> Result<M>
-where
-    M: TryFrom<&'a mut Map>,
-    M::Error: std::error::Error + Send + Sync + 'static,
-{
-    let map = ebpf.map_mut(name).with_context(|| format!("no map {name} in the object"))?;
-    M::try_from(map).with_context(|| format!("map {name}"))
-}
-
-fn fill(ebpf: &mut Ebpf, tables: &Tables) -> Result<()> {
-    for (address, pod) in &tables.pods {
-        insert(ebpf, [name::PODS4, name::PODS6], *address, *pod)?;
-    }
-    for (address, vtep) in &tables.vteps {
-        insert(ebpf, [name::VTEPS4, name::VTEPS6], *address, *vtep)?;
-    }
-    for (prefix, route) in &tables.routes {
-        let bits = u32::from(prefix.prefix_len());
-        match prefix.addr() {
-            IpAddr::V4(address) => insert_prefix(ebpf, name::ROUTES4, bits, address.octets(), **route),
-            IpAddr::V6(address) => insert_prefix(ebpf, name::ROUTES6, bits, address.octets(), **route),
-        }?;
-    }
-    for (device, prefix, allowed) in &tables.sources {
-        let bits = 32 + u32::from(prefix.prefix_len());
-        let ifindex = device.to_be_bytes();
-        match prefix.addr() {
-            IpAddr::V4(address) => {
-                let source = Source { ifindex, address: address.octets() };
-                insert_prefix(ebpf, name::SOURCES4, bits, source, *allowed)
-            }
-            IpAddr::V6(address) => {
-                let source = Source { ifindex, address: address.octets() };
-                insert_prefix(ebpf, name::SOURCES6, bits, source, *allowed)
-            }
-        }?;
-    }
-    fill_services(ebpf, &tables.services)
-}
-
-fn fill_services(ebpf: &mut Ebpf, tables: &ServiceTables) -> Result<()> {
-    let mut frontends: HashMap<_, FrontendKey, Frontend> = map_mut(ebpf, name::FRONTENDS)?;
-    for (key, frontend) in &tables.frontends {
-        frontends.insert(key, frontend, 0)?;
-    }
-    let mut services: Array<_, Service> = map_mut(ebpf, name::SERVICES)?;
-    for (index, service) in &tables.services {
-        services.set(*index, service, 0)?;
-    }
-    let mut maglev: Array<_, u32> = map_mut(ebpf, name::MAGLEV)?;
-    for (index, backend) in &tables.maglev {
-        maglev.set(*index, backend, 0)?;
-    }
-    let mut backends: Array<_, Backend> = map_mut(ebpf, name::BACKENDS)?;
-    for (index, backend) in &tables.backends {
-        backends.set(*index, backend, 0)?;
-    }
-    let mut interest: Array<_, u64> = map_mut(ebpf, name::INTEREST)?;
-    for bit in &tables.interest {
-        let word = interest.get(&bit.word, 0)?;
-        interest.set(bit.word, word | bit.mask, 0)?;
-    }
-    for (bits, range) in &tables.source_ranges {
-        insert_prefix(ebpf, name::SOURCE_RANGES, u32::try_from(*bits)?, *range, 1_u32)?;
-    }
-    Ok(())
-}
-
-fn insert<V: Pod>(ebpf: &mut Ebpf, [four, six]: [&str; 2], address: IpAddr, value: V) -> Result<()> {
-    match address {
-        IpAddr::V4(address) => {
-            let mut map: HashMap<&mut MapData, [u8; 4], V> = map_mut(ebpf, four)?;
-            map.insert(address.octets(), value, 0)?;
-        }
-        IpAddr::V6(address) => {
-            let mut map: HashMap<&mut MapData, [u8; 16], V> = map_mut(ebpf, six)?;
-            map.insert(address.octets(), value, 0)?;
-        }
-    }
-    Ok(())
-}
-
-fn insert_prefix<K: Pod, V: Pod>(ebpf: &mut Ebpf, name: &str, bits: u32, data: K, value: V) -> Result<()> {
-    let mut map: LpmTrie<&mut MapData, K, V> = map_mut(ebpf, name)?;
-    map.insert(&Key::new(bits, data), value, 0).with_context(|| format!("insert into {name}"))
 }
