@@ -1,14 +1,17 @@
 //! Which packets may need translation: one bit per address or endpoint, so that all others pay for a bit's test only.
 //!
-//! `interest` is a Bloom filter of one hash: a clear bit means no, a set one maybe. The loader sets the bits of frontend
-//! addresses, of backends and of the node's loopback address before anything refers to them, and clears a backend's when its last
-//! connection is gone. The programs test the bit of a packet's destination address (it may call a service), and of its source
+//! `interest` is a Bloom filter of one hash: a clear bit means no, a set one maybe. The loader sets the bits of frontends, of their
+//! addresses, of backends and of the node's loopback address before anything refers to them, and clears one when the last connection
+//! that needs it is gone. The programs test the bit of a packet's destination address (it may call a service), and of its source
 //! address, port and protocol (it may be a service's answer).
+//!
+//! With node ports the node's own address is a frontend's, but most packets to it are for the node itself: ssh, kubelet, metrics. So
+//! there the bit of its port and protocol is tested in the address's stead, and the node's own clients pay for a bit, too.
 
 use crate::flow;
 
-/// Elements of `interest`, 64 bits each: a power of two. A million bits: with 100,000 backends one packet in ten that concerns
-/// no service is looked up in vain, at some 12 ns.
+/// Elements of `interest`, 64 bits each: a power of two. A million bits: with 100,000 backends and frontends one packet in ten that
+/// concerns no service is looked up in vain, at some 12 ns.
 pub const WORDS: u32 = 16384;
 
 /// Bits in all, as a power of two.
@@ -21,7 +24,7 @@ pub fn address(address: u32) -> Bit {
     Bit::of(flow::hash(address, 0, [0; 4], 0))
 }
 
-/// The bit of a backend: its folded address, its port in network byte order and its IP protocol number.
+/// The bit of a backend or a frontend: its folded address, its port in network byte order and its IP protocol number.
 #[inline(always)]
 #[must_use]
 pub fn endpoint(address: u32, port: [u8; 2], protocol: u8) -> Bit {

@@ -53,18 +53,25 @@ pub fn concerns<F: Family, D: Dataplane>(packet: &D, ip: &Ip<F>) -> bool {
     if ip.fragment == Fragment::Later || ip.protocol == F::ICMP {
         return true;
     }
-    if packet.interesting(interest::address(F::fold(ip.dst))) {
+    // The node's own address is called by all that its own services have clients for, too: of it only some ports are of interest.
+    let own = ip.dst == F::underlay(node);
+    if !own && packet.interesting(interest::address(F::fold(ip.dst))) {
         return true;
     }
     if !family::has_ports(ip.protocol) {
-        return ip.dst == F::underlay(node);
+        return own;
     }
     let Some([a, b, c, d]) = packet.at::<Ports>(ip.payload()).copied() else { return false };
-    if packet.interesting(interest::endpoint(F::fold(ip.src), [a, b], ip.protocol)) {
-        return true;
+    if own {
+        let port = u16::from_be_bytes([c, d]);
+        if port >= node.ports_first && port <= node.ports_last {
+            return true;
+        }
+        if packet.interesting(interest::endpoint(F::fold(ip.dst), [c, d], ip.protocol)) {
+            return true;
+        }
     }
-    let port = u16::from_be_bytes([c, d]);
-    ip.dst == F::underlay(node) && port >= node.ports_first && port <= node.ports_last
+    packet.interesting(interest::endpoint(F::fold(ip.src), [a, b], ip.protocol))
 }
 
 /// The stage, as a hook calls it.

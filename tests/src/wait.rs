@@ -31,9 +31,13 @@ fn factor(said: Option<&str>) -> u32 {
 }
 
 /// How long a condition that is expected to come true may take, on a machine with other work to do.
+///
+/// Of kernels before commit b3d99f43c72b ("sched/fair: Fix `zero_vruntime` tracking") the scheduler may forget a thread of the kernel
+/// beside a busy process. Where that is the one of RCU's grace periods, whatever waits for one (links and programs that go, a file
+/// that is no longer watched, so a loader that ends) takes as long: 28 s were seen on 6.18.
 #[must_use]
 pub fn patience() -> Duration {
-    scaled(Duration::from_secs(15))
+    scaled(Duration::from_secs(15)).max(Duration::from_mins(1))
 }
 
 /// Polls until `poll` has an answer; after [`patience`] fails with `what` and the last error.
@@ -41,9 +45,9 @@ pub fn until<T>(what: &str, poll: impl FnMut() -> Result<Option<T>>) -> Result<T
     poll_until(patience(), what, poll)
 }
 
-/// As [`until`], with a deadline of its own on an ordinary machine.
-pub fn until_within<T>(patience: Duration, what: &str, poll: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-    poll_until(scaled(patience), what, poll)
+/// As [`until`], for a condition that by itself takes as long as `usual` on an ordinary machine.
+pub fn until_after<T>(usual: Duration, what: &str, poll: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    poll_until(scaled(usual) + patience(), what, poll)
 }
 
 fn poll_until<T>(patience: Duration, what: &str, mut poll: impl FnMut() -> Result<Option<T>>) -> Result<T> {

@@ -376,7 +376,7 @@ fn without_masquerading_nothing_is_translated() -> Result<()> {
         node.spec.pod_cidrs.iter().try_for_each(|cidr| outside::lead(router, *cidr, &node.spec))?;
     }
     let server = bed.outside.netns.enter(|| Ok(UdpSocket::bind("198.51.100.10:7000")?))?;
-    server.set_read_timeout(Some(wait::scaled(Duration::from_secs(5))))?;
+    server.set_read_timeout(Some(wait::patience()))?;
     let client = traffic::udp::connect(&bed.pod(0, 0).netns, server.local_addr()?)?;
     client.send(b"who am I")?;
     let (_, from) = server.recv_from(&mut [0; 16])?;

@@ -9,7 +9,7 @@ use testbed::{
     foreign::{self, Direction},
     podlane_node::PodlaneNode,
     require, setup,
-    traffic::{self, conversation::Conversation, ping},
+    traffic::{self, Ping, conversation::Conversation, ping},
 };
 
 /// Conversations over every path of a node: same node, other node, node to pod.
@@ -47,13 +47,8 @@ fn a_killed_loader_loses_nothing() -> Result<()> {
     require!(setup::ready_with_loader());
     let mut cluster = cluster::two_nodes().start()?;
     let conversations = Conversations::start(&cluster)?;
-    let (from, to) = (cluster.podlane[0].pods[1].netns.path().to_owned(), cluster.podlane[1].pods[1].v4()?);
-    let pinging = std::thread::spawn(move || {
-        std::process::Command::new("nsenter")
-            .arg(format!("--net={}", from.display()))
-            .args(["ping", "-n", "-q", "-i", "0.005", "-c", "600", "-W", "1", &to.to_string()])
-            .output()
-    });
+    let (from, to) = (&cluster.podlane[0].pods[1].netns, cluster.podlane[1].pods[1].v4()?);
+    let pinging = Ping { count: 250, interval: 12, ..Ping::default() }.start(from, to.into())?;
     for _ in 0..3 {
         conversations.go_on()?;
         cluster.podlane[0].kill()?;
@@ -62,9 +57,7 @@ fn a_killed_loader_loses_nothing() -> Result<()> {
         conversations.go_on().context("with a new loader")?;
     }
     conversations.finish()?;
-    let output = pinging.join().map_err(|_panic| anyhow::anyhow!("the pinging thread panicked"))??;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(text.contains("600 received"), "{text}");
+    pinging.must_have_reached()?;
     Ok(())
 }
 

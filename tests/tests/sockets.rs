@@ -4,7 +4,6 @@ use std::{
     collections::BTreeSet,
     io::{ErrorKind, Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -24,10 +23,6 @@ use testbed::{
 };
 
 const NODE_PORT: u16 = 30_080;
-/// How long an answer is waited for.
-fn step() -> Duration {
-    wait::scaled(Duration::from_secs(5))
-}
 /// Every program, as it is pinned.
 const PROGRAMS: [&str; 8] = [
     "sock_connect4",
@@ -58,8 +53,8 @@ struct Tcp(TcpStream);
 
 impl Tcp {
     fn connect(from: &Netns, to: SocketAddr) -> Result<Self> {
-        let stream = from.enter(|| Ok(TcpStream::connect_timeout(&to, step())?))?;
-        stream.set_read_timeout(Some(step()))?;
+        let stream = from.enter(|| Ok(TcpStream::connect_timeout(&to, wait::patience())?))?;
+        stream.set_read_timeout(Some(wait::patience()))?;
         Ok(Self(stream))
     }
 
@@ -81,7 +76,7 @@ impl Tcp {
 fn udp(from: &Netns, to: SocketAddr) -> Result<UdpSocket> {
     let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0_u16; 8].into() };
     let socket = from.enter(|| Ok(UdpSocket::bind((any, 0))?))?;
-    socket.set_read_timeout(Some(step()))?;
+    socket.set_read_timeout(Some(wait::patience()))?;
     Ok(socket)
 }
 
@@ -494,7 +489,7 @@ fn a_chosen_address_of_the_node_is_kept() -> Result<()> {
     for ipv4 in FAMILIES {
         let own = who::at(&bed.node(0).spec.addresses(), ipv4, 0)?;
         let socket = bed.node(0).netns.enter(|| Ok(UdpSocket::bind(own)?))?;
-        socket.set_read_timeout(Some(step()))?;
+        socket.set_read_timeout(Some(wait::patience()))?;
         let service = cluster_ip(1, ipv4);
         ensure!(ask(&socket, service)? == ("pod-1-0".to_owned(), service), "{service}");
     }

@@ -1,8 +1,6 @@
 //! XDP on uplinks: what is asked for is what runs and what `loader status` says, through restarts, reloads, devices that go
 //! and other people's programs; and packets get through.
 
-use std::thread;
-
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use testbed::{
@@ -147,17 +145,10 @@ fn restart(cluster: &mut Cluster, mode: &str) -> Result<()> {
 fn a_restart_keeps_the_link_and_loses_nothing() -> Result<()> {
     require!(setup::ready_with_loader());
     let mut cluster = with_mode("native")?;
-    let (from, to) = (cluster.podlane[1].pods[0].netns.path().to_owned(), cluster.podlane[0].pods[0].v4()?);
-    let pinging = thread::spawn(move || {
-        std::process::Command::new("nsenter")
-            .arg(format!("--net={}", from.display()))
-            .args(["ping", "-n", "-q", "-i", "0.005", "-c", "600", "-W", "1", &to.to_string()])
-            .output()
-    });
+    let (from, to) = (&cluster.podlane[1].pods[0].netns, cluster.podlane[0].pods[0].v4()?);
+    let pinging = Ping { count: 250, interval: 12, ..Ping::default() }.start(from, to.into())?;
     restart(&mut cluster, "native")?;
-    let output = pinging.join().map_err(|_panic| anyhow::anyhow!("the pinging thread panicked"))??;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(text.contains("600 received"), "{text}");
+    pinging.must_have_reached()?;
     Ok(())
 }
 

@@ -47,6 +47,8 @@ pub static TABLES: LazyLock<ServiceTables> = LazyLock::new(|| {
             let frontend = Frontend { service: service(v6) };
             tables.frontends.insert(key(v6, &address(v6), PORT, protocol), frontend);
             tables.frontends.insert(key(v6, &underlay(v6, 0), NODE_PORT, protocol), frontend);
+            let node_port = interest::endpoint(fold(v6, &underlay(v6, 0)), NODE_PORT.to_be_bytes(), protocol);
+            tables.interest.insert(node_port);
         }
         let of_services = Frontend { service: Frontend::ADDRESS };
         tables.frontends.insert(key(v6, &address(v6), 0, 0), of_services);

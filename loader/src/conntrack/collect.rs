@@ -168,15 +168,48 @@ pub fn generation_of_backend(backends: &Shared, id: u32) -> u32 {
     backend.generation
 }
 
-/// The bits without which the packets of a connection would not be looked up: that of the address that was called, and that
-/// of who answers.
-fn bits<A: Address>(entry: &Entry<A>) -> [Bit; 2] {
-    let (called, backend) = if entry.is_reply() {
-        (entry.connection.becomes.src, (entry.key.src, entry.key.src_port))
+/// The bits without which the packets of a connection would not be looked up: those of what was called, and that of who answers.
+fn bits<A: Address>(entry: &Entry<A>) -> [Bit; 3] {
+    let Entry { key, connection: Connection { becomes, .. } } = entry;
+    let (called, answering) = if entry.is_reply() {
+        ((becomes.src, becomes.src_port), (key.src, key.src_port))
     } else {
-        let becomes = &entry.connection.becomes;
-        (entry.key.dst, (becomes.dst, becomes.dst_port))
+        ((key.dst, key.dst_port), (becomes.dst, becomes.dst_port))
     };
-    let (address, port) = backend;
-    [address_bit(called.into()), endpoint_bit(address.into(), u16::from_be_bytes(port), entry.key.protocol)]
+    let endpoint =
+        |(address, port): (A, [u8; 2])| endpoint_bit(address.into(), u16::from_be_bytes(port), key.protocol);
+    [address_bit(called.0.into()), endpoint(called), endpoint(answering)]
+}
+
+#[cfg(test)]
+mod tests {
+    use bytemuck::Zeroable as _;
+
+    use super::*;
+
+    #[test]
+    fn both_directions_need_the_same_bits() {
+        let tuple = |(src, src_port): ([u8; 4], u16), (dst, dst_port): ([u8; 4], u16)| Tuple {
+            src,
+            dst,
+            src_port: src_port.to_be_bytes(),
+            dst_port: dst_port.to_be_bytes(),
+            protocol: 6,
+            ..Tuple::zeroed()
+        };
+        let (client, called) = (([192, 0, 2, 1], 40_000), ([10, 240, 0, 20], 30_080));
+        let (mapped, backend) = (([10, 240, 0, 20], 61_000), ([10, 200, 0, 1], 8080));
+        let entry = |key, becomes, flags| Entry {
+            key,
+            connection: Connection { becomes, flags, ..Connection::zeroed() },
+        };
+        let forward = entry(tuple(client, called), tuple(mapped, backend), 0);
+        let reply = entry(tuple(backend, mapped), tuple(called, client), connection_flag::REPLY);
+        let wanted = [
+            address_bit(called.0.into()),
+            endpoint_bit(called.0.into(), called.1, 6),
+            endpoint_bit(backend.0.into(), backend.1, 6),
+        ];
+        assert_eq!((bits(&forward), bits(&reply)), (wanted, wanted));
+    }
 }

@@ -478,14 +478,14 @@ impl Room {
     }
 }
 
-/// The bits of a service port: one for each frontend's address, one for each backend.
+/// The bits of a service port: those of each frontend and of its address, and of each backend.
 fn bits(port: &ServicePort) -> impl Iterator<Item = Bit> {
-    let frontends = port.exposures.iter().flat_map(|exposure| &exposure.frontends);
     let protocol = port.protocol.number();
-    let endpoints = port.endpoints.iter();
-    frontends
-        .map(|(address, _)| address_bit(*address))
-        .chain(endpoints.map(move |endpoint| endpoint_bit(endpoint.address, endpoint.port, protocol)))
+    let frontends = port.exposures.iter().flat_map(|exposure| &exposure.frontends);
+    let called = frontends
+        .flat_map(move |(address, port)| [address_bit(*address), endpoint_bit(*address, *port, protocol)]);
+    let answering = port.endpoints.iter();
+    called.chain(answering.map(move |endpoint| endpoint_bit(endpoint.address, endpoint.port, protocol)))
 }
 
 fn backend(endpoint: &Endpoint, group: u32, generation: u32) -> Backend {

@@ -34,10 +34,11 @@ use tempfile::TempDir;
 
 use crate::support::Netns;
 
-/// How long anything may take: on a machine that is said to be slow (`cargo xtask vm-test`) so many times longer.
+/// How long anything may take: on a machine that is said to be slow (`cargo xtask vm-test`) so many times longer, and on any as long as
+/// the testbed waits (`tests/src/wait.rs` has the reason).
 pub fn deadline() -> Duration {
     let slowness = std::env::var("PODLANE_PATIENCE").ok().and_then(|said| said.parse().ok());
-    Duration::from_secs(20) * slowness.unwrap_or(1)
+    (Duration::from_secs(20) * slowness.unwrap_or(1)).max(Duration::from_mins(1))
 }
 
 /// Waits until `condition` holds.

@@ -99,7 +99,9 @@ fn add(tables: &mut ServiceTables, id: u32, exposure: &Exposure) {
         let key = FrontendKey { port: [0; 2], protocol: 0, ..key };
         tables.frontends.insert(key, Frontend { service: Frontend::ADDRESS });
     }
-    tables.interest.insert(interest::address(folded(exposure.address)));
+    let address = folded(exposure.address);
+    tables.interest.insert(interest::address(address));
+    tables.interest.insert(interest::endpoint(address, key.port, exposure.protocol));
     let first = u32::try_from(tables.maglev.len()).unwrap_or(u32::MAX);
     for (index, (address, port, flags)) in (first..).zip(&exposure.backends) {
         let backend = Backend {

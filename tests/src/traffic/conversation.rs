@@ -13,11 +13,8 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 
-use super::{step, tcp};
+use super::tcp;
 use crate::{netns::Netns, sockopt, wait};
-
-/// How long a segment may be on its way that seemed lost.
-const LATE: Duration = Duration::from_secs(2);
 
 /// A connection that exchanges short messages without end, to see whether something breaks it or is lost.
 #[derive(Debug)]
@@ -98,7 +95,7 @@ fn converse(mut stream: TcpStream, stop: &AtomicBool, answered: &AtomicU64) -> R
 fn echo(listener: &TcpListener) -> Result<u32> {
     let (mut stream, _) = listener.accept().context("accept")?;
     stream.set_nodelay(true).context("set TCP_NODELAY")?;
-    stream.set_read_timeout(Some(step())).context("set a read timeout")?;
+    stream.set_read_timeout(Some(wait::patience())).context("set a read timeout")?;
     let mut message = [0; 8];
     loop {
         let length = stream.read(&mut message).context("receive a message")?;
@@ -112,7 +109,7 @@ fn echo(listener: &TcpListener) -> Result<u32> {
 /// Segments of this end that never arrived: that it sent again, less those that the other end says it got twice (RFC 2883), which were
 /// only late. So a machine that takes a processor away for a while has lost nothing, which a time would not tell from a loss.
 fn lost_of(stream: &TcpStream) -> Result<u32> {
-    let deadline = Instant::now() + wait::scaled(LATE);
+    let deadline = Instant::now() + wait::patience();
     loop {
         let info = sockopt::tcp_info(stream)?;
         let lost = info.tcpi_total_retrans.saturating_sub(info.tcpi_dsack_dups);

@@ -16,8 +16,8 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::socket::{Shutdown, shutdown};
 
-use super::{step, tcp, udp, who::Seen};
-use crate::{config::Protocol, netns::Netns};
+use super::{tcp, udp, who::Seen};
+use crate::{config::Protocol, netns::Netns, wait};
 
 /// The question.
 const NAME: &str = "who.is.there";
@@ -82,7 +82,7 @@ fn by_udp(socket: &UdpSocket, name: &str, stop: &AtomicBool) {
 }
 
 fn by_tcp(mut stream: TcpStream, client: SocketAddr, name: &str) -> Result<()> {
-    stream.set_read_timeout(Some(step())).context("set a read timeout")?;
+    stream.set_read_timeout(Some(wait::patience())).context("set a read timeout")?;
     let question = framed(&mut stream)?;
     let answer = answer(&question, name, client).context("no question")?;
     stream.write_all(&frame(&answer)?).context("answer")

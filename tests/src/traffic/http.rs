@@ -8,8 +8,8 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 
-use super::{step, tcp};
-use crate::netns::Netns;
+use super::tcp;
+use crate::{netns::Netns, wait};
 
 /// Serves one request at an address, asks for it from another namespace, and returns the body.
 pub fn get(from: &Netns, to: (&Netns, IpAddr), body: &str) -> Result<String> {
@@ -18,7 +18,7 @@ pub fn get(from: &Netns, to: (&Netns, IpAddr), body: &str) -> Result<String> {
         format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
     let server = thread::spawn(move || -> Result<()> {
         let (mut stream, _) = listener.accept().context("accept")?;
-        stream.set_read_timeout(Some(step())).context("set a read timeout")?;
+        stream.set_read_timeout(Some(wait::patience())).context("set a read timeout")?;
         let mut lines = BufReader::new(stream.try_clone().context("duplicate the stream")?).lines();
         while !lines.next().context("the request ends early")??.is_empty() {}
         stream.write_all(answer.as_bytes()).context("answer")

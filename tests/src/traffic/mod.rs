@@ -10,13 +10,13 @@ pub mod tcp;
 pub mod udp;
 pub mod who;
 
-pub use ping::{Ping, ping};
+pub use ping::{Ping, Pinging, ping};
 
-use std::{net::IpAddr, sync::OnceLock, time::Duration};
+use std::{net::IpAddr, sync::OnceLock};
 
 use anyhow::Result;
 
-use crate::{netns::Netns, wait};
+use crate::netns::Netns;
 
 /// One of each: ping, HTTP, a TCP stream, and UDP from one byte to 8 KB in fragments.
 pub fn every_kind(from: &Netns, to: (&Netns, IpAddr)) -> Result<()> {
@@ -24,11 +24,6 @@ pub fn every_kind(from: &Netns, to: (&Netns, IpAddr)) -> Result<()> {
     http::get(from, to, "a short page")?;
     tcp::transfer(from, to, 4 << 20)?;
     udp::echo(from, to, &[1, 1000, 1400, 8000])
-}
-
-/// How long any one step of a conversation may take.
-fn step() -> Duration {
-    wait::scaled(Duration::from_secs(10))
 }
 
 /// Length of the sequence that all content is cut from; prime, so that no packet or buffer size divides it.

@@ -1,17 +1,21 @@
 //! Echo requests, by the machine's `ping`.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::IpAddr,
+    process::{Child, Stdio},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::netns::Netns;
+use crate::{netns::Netns, wait};
 
 /// How to ping.
 #[derive(Clone, Debug)]
 pub struct Ping {
     /// How many requests.
     pub count: u32,
-    /// Time between them, in milliseconds.
+    /// Time between them, in milliseconds. Up to 10, ping does not sleep between them, but keeps a processor busy.
     pub interval: u32,
     /// Payload bytes.
     pub size: u32,
@@ -48,14 +52,7 @@ pub fn ping(from: &Netns, to: impl Into<IpAddr>) -> Result<Report> {
 impl Ping {
     /// Sends the requests, and fails unless every one is answered.
     pub fn must_reach(&self, from: &Netns, to: IpAddr) -> Result<Report> {
-        let report = self.run(from, to)?;
-        let Report { sent, received, .. } = report;
-        ensure!(
-            received == sent && sent > 0,
-            "ping from {} to {to}: {received} of {sent} answered",
-            from.name()
-        );
-        Ok(report)
+        self.start(from, to)?.must_have_reached()
     }
 
     /// Sends the requests, and fails if any is answered.
@@ -65,11 +62,20 @@ impl Ping {
         Ok(())
     }
 
-    /// Sends the requests.
+    /// Sends the requests, and waits a second for a first answer.
     pub fn run(&self, from: &Netns, to: IpAddr) -> Result<Report> {
+        self.spawn(from, to, Duration::from_secs(1))?.finish()
+    }
+
+    /// Begins to send requests of which every one is to be answered, however late the first.
+    pub fn start(&self, from: &Netns, to: IpAddr) -> Result<Pinging> {
+        self.spawn(from, to, wait::patience())
+    }
+
+    fn spawn(&self, from: &Netns, to: IpAddr, patience: Duration) -> Result<Pinging> {
         let interval = f64::from(self.interval) / 1000.0;
         let mut command = from.command("ping");
-        command.args(["-n", "-q", "-W", "1"]);
+        command.args(["-n", "-q", "-W", &patience.as_secs().to_string()]);
         command.args([
             "-c",
             &self.count.to_string(),
@@ -85,11 +91,35 @@ impl Ping {
         if let Some(source) = self.source {
             command.args(["-I", &source.to_string()]);
         }
-        let output = command.arg(to.to_string()).output().context("start ping")?;
+        command.arg(to.to_string()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().context("start ping")?;
+        Ok(Pinging { child, what: format!("ping from {} to {to}", from.name()) })
+    }
+}
+
+/// Requests under way.
+#[derive(Debug)]
+pub struct Pinging {
+    child: Child,
+    what: String,
+}
+
+impl Pinging {
+    /// Waits until all are sent, and fails unless every one is answered.
+    pub fn must_have_reached(self) -> Result<Report> {
+        let what = self.what.clone();
+        let report = self.finish()?;
+        let Report { sent, received, .. } = report;
+        ensure!(received == sent && sent > 0, "{what}: {received} of {sent} answered");
+        Ok(report)
+    }
+
+    fn finish(self) -> Result<Report> {
+        let Self { child, what } = self;
+        let output = child.wait_with_output().with_context(|| what.clone())?;
         // The exit code says only whether something was answered; the summary says how much.
         let text = String::from_utf8_lossy(&output.stdout);
-        parse(&text)
-            .with_context(|| format!("ping to {to}: {text}{}", String::from_utf8_lossy(&output.stderr)))
+        parse(&text).with_context(|| format!("{what}: {text}{}", String::from_utf8_lossy(&output.stderr)))
     }
 }
 

@@ -9,8 +9,8 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 
-use super::{mismatch, pattern, step};
-use crate::netns::Netns;
+use super::{mismatch, pattern};
+use crate::{netns::Netns, wait};
 
 const SEED: usize = 0x7c9;
 
@@ -44,11 +44,11 @@ pub fn listen(at: &Netns, address: IpAddr) -> Result<(TcpListener, SocketAddr)> 
 /// Connects from a namespace.
 pub fn connect(from: &Netns, to: SocketAddr) -> Result<TcpStream> {
     let stream = from.enter(|| {
-        TcpStream::connect_timeout(&to, step())
+        TcpStream::connect_timeout(&to, wait::patience())
             .with_context(|| format!("connect from {} to {to}", from.name()))
     })?;
-    stream.set_read_timeout(Some(step())).context("set a read timeout")?;
-    stream.set_write_timeout(Some(step())).context("set a write timeout")?;
+    stream.set_read_timeout(Some(wait::patience())).context("set a read timeout")?;
+    stream.set_write_timeout(Some(wait::patience())).context("set a write timeout")?;
     stream.set_nodelay(true).context("set TCP_NODELAY")?;
     Ok(stream)
 }
@@ -61,7 +61,7 @@ pub fn transfer(from: &Netns, to: (&Netns, IpAddr), length: usize) -> Result<Tra
         let client = send(from, address, length);
         if client.is_err() {
             // Lets the server out of `accept` in case nothing ever arrived.
-            let _woken = to.0.enter(|| Ok(TcpStream::connect_timeout(&address, step())));
+            let _woken = to.0.enter(|| Ok(TcpStream::connect_timeout(&address, wait::patience())));
         }
         let received = server.join().map_err(|_panic| anyhow!("the receiver panicked"))?;
         let elapsed = client?;
@@ -92,7 +92,7 @@ fn send(from: &Netns, to: SocketAddr, length: usize) -> Result<Duration> {
 
 fn receive(listener: &TcpListener) -> Result<usize> {
     let (mut stream, _) = listener.accept().context("accept")?;
-    stream.set_read_timeout(Some(step())).context("set a read timeout")?;
+    stream.set_read_timeout(Some(wait::patience())).context("set a read timeout")?;
     let mut chunk = vec![0; 256 * 1024];
     let mut received = 0;
     loop {
@@ -115,7 +115,7 @@ pub fn throughput(from: &Netns, to: (&Netns, IpAddr), time: Duration) -> Result<
     let (listener, address) = listen(to.0, to.1)?;
     let server = thread::spawn(move || -> Result<usize> {
         let (mut stream, _) = listener.accept().context("accept")?;
-        stream.set_read_timeout(Some(step())).context("set a read timeout")?;
+        stream.set_read_timeout(Some(wait::patience())).context("set a read timeout")?;
         let mut chunk = vec![0; 1024 * 1024];
         let mut received = 0;
         loop {

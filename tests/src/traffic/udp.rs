@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{mismatch, pattern, step};
-use crate::{netns::Netns, sockopt};
+use super::{mismatch, pattern};
+use crate::{netns::Netns, sockopt, wait};
 
 const SOL_UDP: i32 = 17;
 const UDP_SEGMENT: i32 = 103;
@@ -19,7 +19,7 @@ pub fn bind(at: &Netns, address: IpAddr) -> Result<UdpSocket> {
     let socket = at.enter(|| {
         UdpSocket::bind((address, 0)).with_context(|| format!("bind to {address} in {}", at.name()))
     })?;
-    socket.set_read_timeout(Some(step())).context("set a read timeout")?;
+    socket.set_read_timeout(Some(wait::patience())).context("set a read timeout")?;
     sockopt::set(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, BUFFER)?;
     Ok(socket)
 }

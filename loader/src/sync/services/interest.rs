@@ -19,7 +19,7 @@ pub fn address_bit(address: IpAddr) -> Bit {
     interest::address(fold(address))
 }
 
-/// The bit of a backend: its address, its port and its IP protocol number.
+/// The bit of a backend or a frontend: its address, its port and its IP protocol number.
 #[must_use]
 pub fn endpoint_bit(address: IpAddr, port: u16, protocol: u8) -> Bit {
     interest::endpoint(fold(address), port.to_be_bytes(), protocol)

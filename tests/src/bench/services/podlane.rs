@@ -93,7 +93,7 @@ fn elements(service: &Service) -> usize {
 
 /// Waits until a node serves as many frontends: they are the last that the loader writes.
 fn wait_for(node: &PodlaneNode, expected: usize) -> Result<()> {
-    wait::until_within(PATIENCE, &format!("services of {} to be served", node.spec.name), || {
+    wait::until_after(PATIENCE, &format!("services of {} to be served", node.spec.name), || {
         let count = count(&counters::map_path(&node.pins(), name::FRONTENDS)?)?;
         ensure!(count == expected, "{count} of {expected} frontends are there");
         Ok(Some(()))

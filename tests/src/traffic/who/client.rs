@@ -10,11 +10,11 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, socket};
 
 use super::{
-    super::{mismatch, pattern, step, udp},
+    super::{mismatch, pattern, udp},
     Seen,
     server::SEED,
 };
-use crate::{config::Protocol, netns::Netns, sockopt};
+use crate::{config::Protocol, netns::Netns, sockopt, wait};
 
 /// A connection, or a socket that keeps its port: every question of it is of one tuple.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ enum Socket {
 impl Session {
     /// Connects.
     pub fn open(from: &Netns, protocol: Protocol, to: SocketAddr) -> Result<Self> {
-        Self::open_within(step(), from, protocol, to)
+        Self::open_within(wait::patience(), from, protocol, to)
     }
 
     /// As [`open`](Self::open), with a deadline of its own.
@@ -45,7 +45,7 @@ impl Session {
     /// As [`open`](Self::open), from a port of the caller's choice.
     pub fn open_port(from: &Netns, port: u16, protocol: Protocol, to: SocketAddr) -> Result<Self> {
         let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0_u16; 8].into() };
-        Self::open_from(step(), from, SocketAddr::new(any, port), protocol, to)
+        Self::open_from(wait::patience(), from, SocketAddr::new(any, port), protocol, to)
     }
 
     fn open_from(
@@ -69,13 +69,13 @@ impl Session {
             Protocol::Tcp => {
                 let stream = from.enter(|| tcp(source, to, patience))?;
                 stream.set_nodelay(true).context("set TCP_NODELAY")?;
-                stream.set_write_timeout(Some(step())).context("set a write timeout")?;
+                stream.set_write_timeout(Some(wait::patience())).context("set a write timeout")?;
                 Socket::Tcp(BufReader::new(stream))
             }
             Protocol::Sctp => anyhow::bail!("SCTP is in `traffic::sctp`"),
         };
         let session = Self { socket, to, asked: 0 };
-        session.patience(step())?;
+        session.patience(wait::patience())?;
         Ok(session)
     }
 

@@ -1,0 +1,46 @@
+//! Which packets to the node's own address may need translation.
+
+use common::{
+    family::{Family, V4, V6},
+    nat,
+    wire::ETH_LEN,
+};
+
+use crate::{
+    cluster::{
+        serving::{BACKEND_PORT, NODE_PORT},
+        underlay,
+    },
+    message::{Message, Upper, flag},
+    world::{Party, World, ip},
+};
+
+/// With node ports, the node's own clients are none of theirs: their packets pay for bits and are not looked up.
+#[test]
+fn only_some_ports_are_of_interest() {
+    of_interest::<V4>();
+    of_interest::<V6>();
+}
+
+fn of_interest<F: Family>() {
+    let World { memory, .. } = &mut World::new(F::IS_V6);
+    let (first, last) = (memory.node.ports_first, memory.node.ports_last);
+    let mut concerns = |(from, src_port): (Party, u16), port, upper| {
+        let (src, dst) = (from.address(F::IS_V6), ip(&underlay(F::IS_V6, 0)));
+        let message = Message { src: (src, src_port), dst: (dst, port), upper, payload: vec![0; 4] };
+        memory.bytes = [&[0; ETH_LEN][..], &message.packet(64, 0)].concat();
+        let ip = F::parse(memory, ETH_LEN).unwrap();
+        nat::concerns(memory, &ip)
+    };
+    let client = (Party::Outside, 40_000);
+    for upper in [Upper::Tcp(flag::SYN), Upper::Tcp(flag::ACK), Upper::Udp { checksum: true }] {
+        for port in [22, NODE_PORT - 1, NODE_PORT + 1, first - 1] {
+            assert!(!concerns(client, port, upper), "{upper:?} to port {port}");
+        }
+        for port in [NODE_PORT, first, last] {
+            assert!(concerns(client, port, upper), "{upper:?} to port {port}");
+        }
+        assert!(concerns((Party::Backend(3), BACKEND_PORT), 22, upper), "a backend answers the node");
+    }
+    assert!(concerns(client, 7, Upper::Echo), "it may be an answer to a masqueraded pod");
+}
