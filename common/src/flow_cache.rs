@@ -17,15 +17,15 @@
 //! whatever is not to be sent as it is (too large, no hop left), is left to the long way, as it came.
 
 mod short_way;
-mod taken;
 
-pub use self::taken::Taken;
 use crate::{
     family::{Family, Fragment, Ip},
     flow, hops,
     maps::{Flow, Tuple, outcome, route_kind},
-    nat::{Side, rewrite, tuple},
+    rewrite,
+    stage::{Side, Taken},
     tables::{Connections, Dataplane, Tables},
+    tuple,
     wire::{Ports, protocol},
 };
 

@@ -6,6 +6,7 @@ mod from_host;
 mod from_pod;
 mod from_uplink;
 mod from_xdp;
+mod reply;
 mod to_pod;
 mod uplink_xdp;
 

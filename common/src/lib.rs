@@ -13,7 +13,10 @@
 //! | [`forward`] | where a packet goes once its destination is known: a pod, a peer, the node's stack |
 //! | [`hops`] | the way to a peer, remembered |
 //! | [`vxlan`] | the tunnel headers, written and checked |
-//! | [`nat`] | services, connections, masquerade: translation before forwarding |
+//! | [`stage`] | what may be done to a packet before it is forwarded, as the hooks call it |
+//! | [`nat`] | services, connections, masquerade: translation, the long way |
+//! | [`flow_cache`] | the short way: what a steady flow's packets come to, remembered whole |
+//! | [`mod@tuple`], [`rewrite`] | which connection a packet is of, and the bytes of a translation |
 //! | [`sock`] | services again: a socket's, once, instead of each of its packets |
 //! | [`pick`] | a backend out of a service's table, for both |
 //! | [`answer`], [`icmp`], [`tcp`], [`arp`], [`ndp`] | the answers that the node gives itself |
@@ -50,10 +53,13 @@ pub mod ndp;
 pub mod node;
 pub mod packet;
 pub mod pick;
+pub mod rewrite;
 pub mod settle;
 pub mod sock;
+pub mod stage;
 pub mod tables;
 pub mod tcp;
+pub mod tuple;
 pub mod verdict;
 pub mod vxlan;
 pub mod wire;

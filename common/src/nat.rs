@@ -6,34 +6,30 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`mod@tuple`] | which connection a packet is of |
 //! | [`established`] | a packet of a connection that is known |
 //! | [`service`] | the first packet to a service: who may, and whom it gets |
 //! | [`reserve`] | both entries of a new connection, and its source port |
 //! | [`related`] | ICMP errors about a packet of a connection |
-//! | [`rewrite`] | the bytes |
 //!
-//! A hook calls the stage through [`Stage`]: in the programs each of its methods is a function that the verifier walks through
-//! once, on its own, and not again for every state that a hook may be in (half a million instructions, else). The steps have their tuples and entries in a map element of this CPU's
-//! own ([`Staged`]): the stack that a chain of calls shares has no room for them.
+//! A hook calls it through [`Stage`](crate::stage::Stage). Which connection a packet is of says [`mod@tuple`]; the bytes are
+//! [`rewrite`]'s. The steps have their tuples and entries in a map element of this CPU's own ([`Staged`]): the stack that a chain of
+//! calls shares has no room for them.
 
 pub mod established;
 pub mod related;
 pub mod reserve;
-pub mod rewrite;
 pub mod service;
-pub mod step;
-pub mod tuple;
 
-pub use self::step::{Side, Step};
 use crate::{
     family::{self, Family, Fragment, Ip},
-    flow_cache::Taken,
     interest,
     maps::Staged,
     node::feature,
+    rewrite,
+    stage::{Side, Step},
     tables::{Connections, Dataplane},
-    wire::Ports,
+    tuple,
+    wire::{Ports, protocol},
 };
 
 /// Whether anything is ever translated.
@@ -64,7 +60,8 @@ pub fn concerns<F: Family, D: Dataplane>(packet: &D, ip: &Ip<F>) -> bool {
     let Some([a, b, c, d]) = packet.at::<Ports>(ip.payload()).copied() else { return false };
     if own {
         let port = u16::from_be_bytes([c, d]);
-        if port >= node.ports_first && port <= node.ports_last {
+        // Masqueraded SCTP keeps the ports that it came with: its checksum is a CRC over them.
+        if port >= node.ports_first && port <= node.ports_last || ip.protocol == protocol::SCTP {
             return true;
         }
         if packet.interesting(interest::endpoint(F::fold(ip.dst), [c, d], ip.protocol)) {
@@ -72,27 +69,6 @@ pub fn concerns<F: Family, D: Dataplane>(packet: &D, ip: &Ip<F>) -> bool {
         }
     }
     packet.interesting(interest::endpoint(F::fold(ip.src), [a, b], ip.protocol))
-}
-
-/// The stage, as a hook calls it.
-pub trait Stage<F: Family> {
-    /// See [`translate`].
-    fn translate(&mut self, ip: &mut Ip<F>, side: Side) -> Step;
-
-    /// See [`masquerade`].
-    fn masquerade(&mut self, ip: &mut Ip<F>) -> Step;
-
-    /// See [`inbound`].
-    fn inbound(&mut self, ip: &mut Ip<F>) -> Step;
-
-    /// See [`take`](crate::flow_cache::take).
-    fn take(&mut self, ip: &mut Ip<F>, side: Side) -> Taken;
-
-    /// See [`learn`](crate::flow_cache::learn).
-    fn learn(&mut self, ip: &mut Ip<F>, side: Side);
-
-    /// See [`undo`].
-    fn undo(&mut self, ip: &mut Ip<F>);
 }
 
 /// Translates a packet, if it is of a connection or begins one with a service. `ip` then says

@@ -13,9 +13,9 @@ use crate::{
     counters::Reason,
     family::{Family, V4, V6},
     maps::{Allowed, Budget, Endpoint, Hop, Route, Vtep},
-    nat::Stage,
     node::Node,
     packet::{Failed, Packet},
+    stage::Stage,
     verdict::Action,
     wire::Mac,
 };

@@ -4,7 +4,7 @@ use core::ptr::NonNull;
 
 #[cfg(feature = "trace")]
 use aya_ebpf::EbpfContext;
-use common::{counters::Hook, nat::Side, packet::Failed, verdict::Action, wire::Wire};
+use common::{counters::Hook, packet::Failed, stage::Side, verdict::Action, wire::Wire};
 
 use crate::pointer::locate;
 

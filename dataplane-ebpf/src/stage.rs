@@ -9,8 +9,8 @@ use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use common::{
     checksum,
     family::{Family, Ip, V4, V6, walk_extensions},
-    flow_cache::{self, Taken},
-    nat::{self, Side, Stage, Step},
+    flow_cache, nat,
+    stage::{Side, Stage, Step, Taken},
     tables::{Connections, Dataplane, Tables},
 };
 

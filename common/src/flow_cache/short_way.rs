@@ -2,12 +2,12 @@
 //!
 //! Each function leaves a packet as it came that can't be sent ([`Taken::NOT`]).
 
-use super::Taken;
 use crate::{
     family::{Family, Ip, V4, V6},
     flow, forward, hops,
     maps::{Flow, Route, route_kind},
-    nat::{Side, rewrite},
+    rewrite,
+    stage::{Side, Taken},
     tables::{Account, Dataplane, Underlay},
     vxlan,
     wire::{ETH_LEN, Eth, Mac},

@@ -1,15 +1,17 @@
 //! TC egress of the gateway device: what the node's own stack sends to pods and services, or forwards to them. And of the
 //! loopback device: what it sends to itself, which may be for a node port of its own.
 
+use super::reply;
 use crate::{
-    answer::{self, Answer},
+    answer::Answer,
     counters::Reason,
     family::{Family, Ip, V4, V6},
     forward::{self, Origin},
     maps::route_kind,
-    nat::{self, Side, Stage, Step},
+    nat,
     node::feature,
     settle::{act, drop},
+    stage::{Side, Stage, Step},
     tables::{Dataplane, Tables},
     verdict::{Action, Refusal},
     wire::{ETH_LEN, Eth, ether_type},
@@ -62,7 +64,7 @@ where
     }
     // Not from the gateway: its address is the node's own, and a stack takes no packet from itself off a device.
     let unreachable = ip.dst;
-    match answer::answer(packet, ip, &unreachable, trouble) {
+    match reply::to_source(packet, ip, &unreachable, trouble) {
         Answer::Ready if packet.ifindex() == LOOPBACK => act(packet, reason, Action::Loopback),
         Answer::Ready => act(packet, reason, Action::Host),
         Answer::Withheld => drop(packet, reason),

@@ -1,16 +1,17 @@
 //! TC ingress of a pod's host-side veth: what the pod sends.
 
+use super::reply;
 use crate::{
-    answer::{self, Answer},
+    answer::Answer,
     arp,
     counters::Reason,
     family::{Family, Ip, V4, V6},
     forward::{self, Origin},
     maps::route_kind,
-    nat::{self, Side, Stage, Step},
-    ndp,
+    nat, ndp,
     node::feature,
     settle::{act, drop},
+    stage::{Side, Stage, Step},
     tables::{Account, Dataplane, Tables},
     verdict::{Action, Refusal},
     wire::{ETH_LEN, Eth, ether_type},
@@ -58,7 +59,7 @@ where
         Stage::<F>::undo(packet, ip);
     }
     let gateway = F::gateway(packet.node());
-    match answer::answer(packet, ip, &gateway, trouble) {
+    match reply::to_source(packet, ip, &gateway, trouble) {
         Answer::Ready => {
             let ifindex = packet.ifindex();
             act(packet, reason, Action::Pod { ifindex })

@@ -1,14 +1,16 @@
 //! TC ingress of an uplink: what the underlay sends.
 
+use super::reply;
 use crate::{
-    answer::{self, Answer},
+    answer::Answer,
     counters::Reason,
     family::{Family, Ip, V4, V6},
     forward::{self, Origin},
     maps::route_kind,
-    nat::{self, Side, Stage, Step},
+    nat,
     node::feature,
     settle::{act, drop},
+    stage::{Side, Stage, Step},
     tables::{Account, Dataplane, Tables},
     verdict::{Action, Refusal, Trouble},
     vxlan,
@@ -283,7 +285,7 @@ where
     // Nobody outside knows the pods' gateway.
     let from = if arrival.peer == OUTSIDE { F::underlay(node) } else { F::gateway(node) };
     // From here on `ip` is what the answer says of itself.
-    match answer::answer(packet, ip, &from, trouble) {
+    match reply::to_source(packet, ip, &from, trouble) {
         Answer::Ready => {}
         Answer::Withheld => return Err(Refusal::Drop(reason)),
         Answer::Failed => return Err(Reason::HelperFailed.into()),

@@ -24,7 +24,7 @@ pub struct Flow<A> {
     pub addresses: u32,
     /// By how much its ports do.
     pub ports: u32,
-    /// From where it comes: a [`Side`](crate::nat::Side).
+    /// From where it comes: a [`Side`](crate::stage::Side).
     pub side: u32,
     /// Where it goes: one of [`outcome`].
     pub outcome: u32,

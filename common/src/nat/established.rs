@@ -1,14 +1,14 @@
 //! A packet of a connection that is known.
 
-use super::{
-    Step, reserve, rewrite,
-    tuple::{self, tcp_flags},
-};
+use super::reserve;
 use crate::{
     family::{Family, Fragment, Ip},
     flow_cache::{self, learning},
     maps::{Connection, Staged, backend_state, connection_flag},
+    rewrite,
+    stage::Step,
     tables::{Connections, Dataplane, Entry, Origin},
+    tuple::{self, tcp_flags},
     wire::{load16, protocol},
 };
 

@@ -2,17 +2,16 @@
 
 use network_types::icmp::Icmpv4Hdr;
 
-use super::{
-    Step, established, rewrite,
-    tuple::{self, ICMP_ID},
-    workspace,
-};
+use super::{established, workspace};
 use crate::{
     checksum,
     family::{Family, Ip},
     maps::{Tuple, connection_flag},
     packet::Packet,
+    rewrite,
+    stage::Step,
     tables::{Connections, Dataplane},
+    tuple::{self, ICMP_ID},
     wire::{ETH_LEN, Ports, protocol},
 };
 

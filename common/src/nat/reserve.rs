@@ -3,11 +3,11 @@
 //! The answers' entry is made first, and only if there is none with its key: that reserves the port, in one step among all
 //! CPUs.
 
-use super::Step;
 use crate::{
     family::{Family, has_ports},
     maps::{Connection, Staged, connection_flag},
     node::Node,
+    stage::Step,
     tables::{Connections, Dataplane, Entry, NotMade, Origin},
     wire::protocol,
 };

@@ -1,9 +1,6 @@
 //! The first packet to a service: who may call it, and whom he gets.
 
-use super::{
-    Side, Step,
-    reserve::{self, Source},
-};
+use super::reserve::{self, Source};
 use crate::{
     family::{Family, has_ports},
     flow,
@@ -13,6 +10,7 @@ use crate::{
     },
     node::feature,
     pick,
+    stage::{Side, Step},
     tables::{Connections, Dataplane, Origin},
     wire::{load16, protocol, store16},
 };

@@ -4,7 +4,7 @@ use std::{collections::HashMap, fs, io, path::Path};
 
 use aya::{
     Ebpf, EbpfLoader, Pod,
-    maps::{HashMap as BpfHashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues},
+    maps::{HashMap as BpfHashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues, ProgramArray},
     programs::{CgroupSockAddr, Program, ProgramError, SchedClassifier, Xdp},
     util::nr_cpus,
 };
@@ -22,7 +22,6 @@ use super::{
     lpm_map::Lpm,
     pins,
     sock_programs::{self, SockProgram},
-    tail_call::{self, TailCalls},
 };
 use crate::{
     desired::Capacities,
@@ -32,6 +31,8 @@ use crate::{
 
 /// How much of the verifier's log is shown.
 const LOG_TAIL_LINES: usize = 40;
+/// Name of the program in front of the one at [`Hook::FromUplink`], where XDP leaves packets to TC.
+pub(super) const IN_FRONT: &str = "from_xdp";
 /// Map of the trace build's messages.
 const TRACE_MAP: &str = "AYA_LOGS";
 
@@ -55,7 +56,8 @@ pub struct Request<'a> {
 pub struct Programs {
     pub(super) ebpf: Ebpf,
     pub(super) paths: NodePaths,
-    pub(super) tail_calls: TailCalls,
+    /// Where `from_xdp` finds the program behind it.
+    pub(super) tail_calls: ProgramArray<MapData>,
     /// Maps that the loader fills.
     pub tables: Tables,
     service_maps: Option<ServiceMaps>,
@@ -97,8 +99,7 @@ pub fn load(request: Request<'_>) -> Result<Programs, BpfError> {
         classifier(&mut ebpf, hook.name())?.load().map_err(|error| rejected(hook.name(), error, paths))?;
     }
     if node.has(feature::XDP) {
-        let name = tail_call::IN_FRONT;
-        classifier(&mut ebpf, name)?.load().map_err(|error| rejected(name, error, paths))?;
+        classifier(&mut ebpf, IN_FRONT)?.load().map_err(|error| rejected(IN_FRONT, error, paths))?;
     }
     let without_xdp = if node.has(feature::XDP) { load_xdp(&mut ebpf, paths)? } else { None };
     let without_sockets = if node.has(feature::SOCKETS) { load_sockets(&mut ebpf, paths)? } else { None };
@@ -201,7 +202,7 @@ impl Programs {
         let has_sockets = self.node.has(feature::SOCKETS) && self.without_sockets.is_none();
         let of_packets = Hook::OF_PACKETS.map(|hook| (hook.name(), hook != Hook::UplinkXdp || has_xdp));
         let of_sockets = sock_programs::ALL.map(|program| (program.name, has_sockets));
-        let in_front = (tail_call::IN_FRONT, self.expect_xdp());
+        let in_front = (IN_FRONT, self.expect_xdp());
         for (name, is_loaded) in of_packets.into_iter().chain(of_sockets).chain([in_front]) {
             let pin = self.paths.program(name);
             if !is_loaded {

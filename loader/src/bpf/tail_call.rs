@@ -1,13 +1,13 @@
 //! The program behind `from_xdp`. It is one of its own because the kernel spoils what XDP hands over for a program that writes to
 //! packets: `dataplane-ebpf/src/main.rs` tells how.
 
-use aya::maps::{MapError, ProgramArray};
+use aya::maps::MapError;
 use common::{counters::Hook, maps::name};
 
-use super::{BpfError, Programs, load::classifier};
-
-/// Name of the program in front of the one at [`Hook::FromUplink`], where XDP leaves packets to TC.
-pub(super) const IN_FRONT: &str = "from_xdp";
+use super::{
+    BpfError, Programs,
+    load::{IN_FRONT, classifier},
+};
 
 /// Where `from_xdp` looks.
 const SLOT: u32 = 0;
@@ -44,9 +44,6 @@ impl Programs {
         }
     }
 }
-
-/// The map that `from_xdp` looks into.
-pub(super) type TailCalls = ProgramArray<aya::maps::MapData>;
 
 fn map_failed(call: &'static str, source: MapError) -> BpfError {
     BpfError::Map { call, map: name::TAIL_CALLS, source }

@@ -1,4 +1,4 @@
-//! What going the short way comes to.
+//! What going the [short way](crate::flow_cache) comes to.
 
 use crate::{counters::Reason, verdict::Action};
 
@@ -10,14 +10,14 @@ pub struct Taken(u64);
 impl Taken {
     /// It did not: it is as it was.
     pub const NOT: Self = Self(0);
-    pub(super) const POD: u64 = 1;
-    pub(super) const OVERLAY: u64 = 2;
-    pub(super) const DIRECT: u64 = 3;
-    pub(super) const CLIENT: u64 = 4;
-    pub(super) const FAILED: u64 = 5;
+    pub(crate) const POD: u64 = 1;
+    pub(crate) const OVERLAY: u64 = 2;
+    pub(crate) const DIRECT: u64 = 3;
+    pub(crate) const CLIENT: u64 = 4;
+    pub(crate) const FAILED: u64 = 5;
 
     #[inline(always)]
-    pub(super) const fn by(kind: u64, ifindex: u32) -> Self {
+    pub(crate) const fn by(kind: u64, ifindex: u32) -> Self {
         Self(kind << 32 | ifindex as u64)
     }
 

@@ -1,11 +1,11 @@
 //! The bytes of a translation.
 
-use super::tuple::ICMP_ID;
 use crate::{
     checksum,
     family::{Family, Fragment, Ip},
     maps::Tuple,
     packet::Packet,
+    tuple::ICMP_ID,
     wire::{ETH_LEN, Ports, protocol},
 };
 
