@@ -32,9 +32,9 @@ fn factor(said: Option<&str>) -> u32 {
 
 /// How long a condition that is expected to come true may take, on a machine with other work to do.
 ///
-/// Of kernels before commit b3d99f43c72b ("sched/fair: Fix `zero_vruntime` tracking") the scheduler may forget a thread of the kernel
-/// beside a busy process. Where that is the one of RCU's grace periods, whatever waits for one (links and programs that go, a file
-/// that is no longer watched, so a loader that ends) takes as long: 28 s were seen on 6.18.
+/// Beside a busy process, a kernel's scheduler may forget one of its own threads for a while (commit b3d99f43c72b, "sched/fair: Fix
+/// `zero_vruntime` tracking", mends such a fault). Where that is the one of RCU's grace periods, whatever waits for one (links and
+/// programs that go, a file that is no longer watched, so a loader that ends) takes as long: 28 s were seen on 6.18.
 #[must_use]
 pub fn patience() -> Duration {
     scaled(Duration::from_secs(15)).max(Duration::from_mins(1))

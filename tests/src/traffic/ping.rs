@@ -93,14 +93,15 @@ impl Ping {
         }
         command.arg(to.to_string()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().context("start ping")?;
-        Ok(Pinging { child, what: format!("ping from {} to {to}", from.name()) })
+        Ok(Pinging { child: Some(child), what: format!("ping from {} to {to}", from.name()) })
     }
 }
 
-/// Requests under way.
+/// Requests under way; dropped, no more are sent.
 #[derive(Debug)]
 pub struct Pinging {
-    child: Child,
+    /// None once it has ended.
+    child: Option<Child>,
     what: String,
 }
 
@@ -114,12 +115,22 @@ impl Pinging {
         Ok(report)
     }
 
-    fn finish(self) -> Result<Report> {
-        let Self { child, what } = self;
+    fn finish(mut self) -> Result<Report> {
+        let what = &self.what;
+        let child = self.child.take().with_context(|| format!("{what}: has ended"))?;
         let output = child.wait_with_output().with_context(|| what.clone())?;
         // The exit code says only whether something was answered; the summary says how much.
         let text = String::from_utf8_lossy(&output.stdout);
         parse(&text).with_context(|| format!("{what}: {text}{}", String::from_utf8_lossy(&output.stderr)))
+    }
+}
+
+impl Drop for Pinging {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _gone = child.kill();
+            let _status = child.wait();
+        }
     }
 }
 
