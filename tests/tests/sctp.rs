@@ -77,13 +77,14 @@ fn services_translate_addresses_only() -> Result<()> {
     Ok(())
 }
 
-/// SN-8, SN-2: under the node's address with the pod's own port; a second pod that would need the same one is not let out, and
-/// that is counted.
+/// SN-8, SN-2: under the node's address with the pod's own port, at which the answer is known although the masquerade has no such
+/// port; a second pod that would need the same one is not let out, and that is counted.
 #[test]
 fn masquerading_translates_the_address_only() -> Result<()> {
     require!(setup::ready_with_loader());
     let bed = Bed::two_nodes(|_, config| config.masquerade = Some(Masquerade::on()))?;
     let mut outside = Capture::open(&bed.outside.netns, "eth0")?;
+    let mut heard = Capture::open(&bed.pod(0, 0).netns, "eth0")?;
     for to in bed.outside.addresses.clone() {
         let request = segment(5000, PORT);
         let before = bed.node(0).counters()?;
@@ -93,6 +94,12 @@ fn masquerading_translates_the_address_only() -> Result<()> {
             Some(seen.source) == bed.node(0).spec.address_like(to) && seen.payload == request,
             "{seen:?}"
         );
+        let answer = segment(PORT, 5000);
+        let packet = Ip::new(to, seen.source).packet(SCTP, &answer);
+        outside.inject(&ethernet(seen.destination_mac, seen.source_mac, &packet))?;
+        let own = bed.pod(0, 0).ips().into_iter().find(|ip| ip.is_ipv4() == to.is_ipv4());
+        let seen = arrives(&mut heard, own.context("no address")?)?;
+        ensure!(seen.source == to && seen.payload == answer, "{seen:?}");
         send(&bed, bed.pod(0, 1), to, &request)?;
         counters::wait_for(&before, Hook::FromPod, Reason::PortsExhausted, 1)?;
         let other = segment(5001, PORT);

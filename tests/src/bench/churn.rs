@@ -108,8 +108,8 @@ fn once(cluster: &mut Cluster, protocol: Protocol, flows: u32, capacity: u32) ->
     let is_empty = || -> Result<_> {
         Ok((cluster.entries(cluster::ESTABLISHED + 1)? <= cluster::ESTABLISHED).then(|| last.elapsed()))
     };
-    let patience = Duration::from_secs(u64::from(TIMEOUT)) + COLLECTION;
-    let emptied = wait::until_after(patience, "the connection table to be empty", is_empty).ok();
+    let usual = Duration::from_secs(u64::from(TIMEOUT)) + COLLECTION;
+    let emptied = wait::until_after(usual, "the connection table to be empty", is_empty).ok();
     let refused: u64 = drops.values().sum();
     let taken = u64::from(flows).saturating_sub(refused);
     let kept = u64::try_from(entries.saturating_sub(cluster::ESTABLISHED))? / 2;
