@@ -1,10 +1,16 @@
-//! What the tests that need root share: network namespaces that exist only as open files, and go with them.
+//! What the tests that need root share: network namespaces that go with the test.
 
-use std::{fs::File, os::fd::AsRawFd as _, panic, path::PathBuf, process, thread};
+use std::{
+    panic,
+    path::PathBuf,
+    process,
+    sync::mpsc::{self, Sender},
+    thread::{self, JoinHandle},
+};
 
 use nix::{
     sched::{CloneFlags, unshare},
-    unistd::geteuid,
+    unistd::{Pid, geteuid, gettid},
 };
 
 /// Whether the test can run; says so if not.
@@ -26,21 +32,39 @@ pub fn in_new_netns<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     outcome.unwrap_or_else(|payload| panic::resume_unwind(payload))
 }
 
-/// A network namespace, and a path to it: the file descriptor that keeps it.
+/// A network namespace, kept by a thread that is in it. So its path is never that of a later one: a file descriptor's would be, as the
+/// next file gets its number, and a loader of another test that still waits for this namespace would find that one.
 pub struct Netns {
-    file: File,
+    thread: Pid,
+    keeper: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
 impl Netns {
     pub fn new() -> Self {
-        Self { file: in_new_netns(|| File::open("/proc/thread-self/ns/net").unwrap()) }
+        let (tell, told) = mpsc::channel();
+        let (end, ended) = mpsc::channel();
+        let keeper = thread::spawn(move || {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            tell.send(gettid()).unwrap();
+            // Nothing is ever sent: it ends as the other side is dropped.
+            let _over = ended.recv();
+        });
+        Self { thread: told.recv().unwrap(), keeper: Some((end, keeper)) }
     }
 
     pub fn path(&self) -> PathBuf {
-        format!("/proc/{}/fd/{}", process::id(), self.file.as_raw_fd()).into()
+        format!("/proc/{}/task/{}/ns/net", process::id(), self.thread).into()
     }
 
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         loader::device::Netns::open(&self.path()).unwrap().unwrap().run(work).unwrap()
+    }
+}
+
+impl Drop for Netns {
+    fn drop(&mut self) {
+        let Some((end, keeper)) = self.keeper.take() else { return };
+        drop(end);
+        let _ended = keeper.join();
     }
 }

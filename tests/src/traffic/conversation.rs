@@ -8,13 +8,13 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 
 use super::tcp;
-use crate::{netns::Netns, sockopt, wait};
+use crate::{netns::Netns, wait};
 
 /// A connection that exchanges short messages without end, to see whether something breaks it or is lost.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ impl Conversation {
         let client = self.client.join().map_err(|_panic| anyhow!("the client panicked"))??;
         // The client's end is open still, and says what it gets twice.
         let lost = self.server.join().map_err(|_panic| anyhow!("the server panicked"))??;
-        Ok(Exchanges { answered: self.answered.load(Ordering::Relaxed), lost: lost + lost_of(&client)? })
+        Ok(Exchanges { answered: self.answered.load(Ordering::Relaxed), lost: lost + tcp::lost(&client)? })
     }
 }
 
@@ -100,22 +100,8 @@ fn echo(listener: &TcpListener) -> Result<u32> {
     loop {
         let length = stream.read(&mut message).context("receive a message")?;
         if length == 0 {
-            return lost_of(&stream);
+            return tcp::lost(&stream);
         }
         stream.write_all(&message[..length]).context("answer")?;
-    }
-}
-
-/// Segments of this end that never arrived: that it sent again, less those that the other end says it got twice (RFC 2883), which were
-/// only late. So a machine that takes a processor away for a while has lost nothing, which a time would not tell from a loss.
-fn lost_of(stream: &TcpStream) -> Result<u32> {
-    let deadline = Instant::now() + wait::patience();
-    loop {
-        let info = sockopt::tcp_info(stream)?;
-        let lost = info.tcpi_total_retrans.saturating_sub(info.tcpi_dsack_dups);
-        if lost == 0 || Instant::now() >= deadline {
-            return Ok(lost);
-        }
-        thread::sleep(Duration::from_millis(5));
     }
 }

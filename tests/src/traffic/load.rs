@@ -1,4 +1,8 @@
 //! A steady load: questions without end, each with an answer, and what was lost.
+//!
+//! Late is not lost: on a machine with other work a process may stand still for a second, and a client's answer waits for the
+//! server's turn. So a question waits as long as any condition of a test, and is lost if it is never answered, or, over TCP,
+//! if a packet of it was lost and sent again.
 
 use std::{
     collections::BTreeMap,
@@ -13,11 +17,8 @@ use std::{
 
 use anyhow::{Result, anyhow, ensure};
 
-use super::who::Session;
+use super::who::{Seen, Session};
 use crate::{config::Protocol, netns::Netns, wait};
-
-/// How long an answer may take: less than the second after which TCP sends a SYN again.
-const PATIENCE: Duration = Duration::from_millis(900);
 
 /// Whether each question is of a connection of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +71,8 @@ impl Load {
     /// Waits until so many more questions have been answered.
     pub fn wait_for(&self, more: u64) -> Result<()> {
         let goal = self.answered.load(Ordering::Relaxed) + more;
-        wait::until(&format!("{} to go on", self.name), || {
+        // Longer than a question may take, so that a lost one is told as that.
+        wait::until_after(wait::patience(), &format!("{} to go on", self.name), || {
             ensure!(!self.client.is_finished(), "it ended");
             Ok((self.answered.load(Ordering::Relaxed) >= goal).then_some(()))
         })
@@ -98,10 +100,7 @@ fn run(
     let mut session = None;
     while !stop.load(Ordering::Relaxed) {
         let asked = Instant::now();
-        let result = session.take().map_or_else(|| open(from, protocol, to), Ok).and_then(|mut open| {
-            let seen = open.ask()?;
-            Ok((open, seen))
-        });
+        let result = session.take().map_or_else(|| Session::open(from, protocol, to), Ok).and_then(ask);
         match result {
             Ok((open, seen)) => {
                 *account.answered.entry(seen.server).or_default() += 1;
@@ -116,8 +115,9 @@ fn run(
     account
 }
 
-fn open(from: &Netns, protocol: Protocol, to: SocketAddr) -> Result<Session> {
-    let session = Session::open_within(PATIENCE, from, protocol, to)?;
-    session.patience(PATIENCE)?;
-    Ok(session)
+fn ask(mut session: Session) -> Result<(Session, Seen)> {
+    let seen = session.ask()?;
+    let lost = session.lost()?;
+    ensure!(lost == 0, "answered after {lost} segments of the question were lost");
+    Ok((session, seen))
 }

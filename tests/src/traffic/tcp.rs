@@ -10,9 +10,11 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, ensure};
 
 use super::{mismatch, pattern};
-use crate::{netns::Netns, wait};
+use crate::{netns::Netns, sockopt, wait};
 
 const SEED: usize = 0x7c9;
+/// How long the word that a segment came twice may take: it is sent at once, by the kernel, from whichever processor got the copy.
+const WORD_OF_A_COPY: Duration = Duration::from_secs(5);
 
 /// A transfer that came through whole.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +53,20 @@ pub fn connect(from: &Netns, to: SocketAddr) -> Result<TcpStream> {
     stream.set_write_timeout(Some(wait::patience())).context("set a write timeout")?;
     stream.set_nodelay(true).context("set TCP_NODELAY")?;
     Ok(stream)
+}
+
+/// Segments of this end that never arrived: that it sent again, less those that the other end says it got twice (RFC 2883), which were
+/// only late. So a machine that takes a processor away for a while has lost nothing, which a time would not tell from a loss.
+pub fn lost(stream: &TcpStream) -> Result<u32> {
+    let deadline = Instant::now() + wait::scaled(WORD_OF_A_COPY);
+    loop {
+        let info = sockopt::tcp_info(stream)?;
+        let lost = info.tcpi_total_retrans.saturating_sub(info.tcpi_dsack_dups);
+        if lost == 0 || Instant::now() >= deadline {
+            return Ok(lost);
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Sends `length` bytes from one namespace to an address in another and compares every byte there.

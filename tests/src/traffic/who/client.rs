@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, socket};
 
 use super::{
-    super::{mismatch, pattern, udp},
+    super::{mismatch, pattern, tcp, udp},
     Seen,
     server::SEED,
 };
@@ -95,6 +95,14 @@ impl Session {
             Socket::Udp(socket) => socket.local_addr(),
         }
         .context("the socket's own address")
+    }
+
+    /// Segments of its own that never arrived ([`tcp::lost`]); a datagram that is lost is never answered.
+    pub fn lost(&self) -> Result<u32> {
+        match &self.socket {
+            Socket::Tcp(reader) => tcp::lost(reader.get_ref()),
+            Socket::Udp(_) => Ok(0),
+        }
     }
 
     /// Asks, with a small body.
