@@ -61,7 +61,7 @@ pub fn concerns<F: Family, D: Dataplane>(packet: &D, ip: &Ip<F>) -> bool {
     if own {
         let port = u16::from_be_bytes([c, d]);
         // Masqueraded SCTP keeps the ports that it came with: its checksum is a CRC over them.
-        if port >= node.ports_first && port <= node.ports_last || ip.protocol == protocol::SCTP {
+        if port >= node.answers_first && port <= node.answers_last || ip.protocol == protocol::SCTP {
             return true;
         }
         if packet.interesting(interest::endpoint(F::fold(ip.dst), [c, d], ip.protocol)) {

@@ -42,6 +42,11 @@ pub struct Node {
     pub ports_first: u16,
     /// Last of them, host byte order.
     pub ports_last: u16,
+    /// First of the ports that answers to translated sources come to, host byte order: before the range above was changed, others
+    /// may have been taken.
+    pub answers_first: u16,
+    /// Last of them, host byte order.
+    pub answers_last: u16,
     /// Bytes of the longest frame that an uplink can receive: what is longer the kernel has put together.
     pub frame: u32,
     /// Elements of `flows4` and of `flows6`: the flows of a family that one CPU remembers.

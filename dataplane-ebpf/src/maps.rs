@@ -61,6 +61,8 @@ static NODE: Node = Node {
     loopback6: [0; 16],
     ports_first: 0,
     ports_last: 0,
+    answers_first: 0,
+    answers_last: 0,
     frame: 0,
     flows: 0,
 };

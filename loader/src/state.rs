@@ -6,6 +6,7 @@ mod services;
 use std::{
     fmt, fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    ops::RangeInclusive,
     path::{Path, PathBuf},
 };
 
@@ -76,6 +77,9 @@ pub struct State {
     /// Services for sockets.
     #[serde(default)]
     pub sockets: SocketsState,
+    /// First and last of the ports that connections may have from source translation: those of every `masquerade.ports` so far.
+    #[serde(default)]
+    pub mapped_ports: Option<RangeInclusive<u16>>,
     /// How the last reload of the configuration went; none yet if absent.
     pub last_reload: Option<Reload>,
 }

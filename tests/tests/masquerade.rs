@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
+    ops::RangeInclusive,
     thread,
     time::Duration,
 };
@@ -104,6 +105,42 @@ fn ports_never_collide() -> Result<()> {
             }
             let again = node.ask()?.client;
             ensure!(again == own.client, "the node itself: {} first, then {again}", own.client);
+        }
+    }
+    Ok(())
+}
+
+/// SN-3: another range of ports is for what begins under it; what is there keeps its ports and its answers, also under a new loader.
+#[test]
+fn another_range_of_ports_breaks_nothing() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let (mut bed, _servers) = bed(&Masquerade::on())?;
+    let begin = |bed: &Bed, range: RangeInclusive<u16>| -> Result<Vec<(Session, SocketAddr)>> {
+        let mut sessions = Vec::new();
+        for ipv4 in FAMILIES {
+            for protocol in PROTOCOLS {
+                let mut session = Session::open(&bed.pod(0, 0).netns, protocol, at_outside(bed, ipv4)?)?;
+                let seen = session.ask()?.client;
+                ensure!(range.contains(&seen.port()), "{seen} is not in {range:?}");
+                sessions.push((session, seen));
+            }
+        }
+        Ok(sessions)
+    };
+    let mut sessions = begin(&bed, 61_000..=65_535)?;
+    for (first, last) in [(21_000, 21_999), (22_000, 22_999)] {
+        bed.change(|config| {
+            let ports = Some(format!("{first}-{last}"));
+            config.masquerade = Some(Masquerade { ports, ..Masquerade::on() });
+        })?;
+        sessions.append(&mut begin(&bed, first..=last)?);
+        for _ in 0..2 {
+            for (session, seen) in &mut sessions {
+                let again = session.ask().with_context(|| format!("seen as {seen} before"))?.client;
+                ensure!(again == *seen, "{seen} first, then {again}");
+            }
+            bed.cluster.podlane[0].kill()?;
+            bed.cluster.podlane[0].start_loader()?;
         }
     }
     Ok(())

@@ -102,6 +102,8 @@ impl Facts {
             loopback6: loopback(true),
             ports_first: 61000,
             ports_last: 65535,
+            answers_first: 61000,
+            answers_last: 65535,
             frame: 1514,
             flows: capacity::FLOWS,
         };

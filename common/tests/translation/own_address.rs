@@ -24,7 +24,7 @@ fn only_some_ports_are_of_interest() {
 
 fn of_interest<F: Family>() {
     let World { memory, .. } = &mut World::new(F::IS_V6);
-    let (first, last) = (memory.node.ports_first, memory.node.ports_last);
+    let (first, last) = (memory.node.answers_first, memory.node.answers_last);
     let mut concerns = |(from, src_port): (Party, u16), port, upper| {
         let (src, dst) = (from.address(F::IS_V6), ip(&underlay(F::IS_V6, 0)));
         let message = Message { src: (src, src_port), dst: (dst, port), upper, payload: vec![0; 4] };

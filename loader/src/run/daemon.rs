@@ -259,6 +259,7 @@ impl Daemon {
             tc: outcome.tc,
             xdp: outcome.xdp.clone(),
             sockets: outcome.sockets.clone(),
+            mapped_ports: self.reconciler.mapped_ports().cloned(),
             last_reload: self.last_reload.clone(),
         };
         if let Err(error) = state.write(&self.paths.state()) {

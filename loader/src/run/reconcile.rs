@@ -12,6 +12,7 @@ use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     fs,
+    ops::RangeInclusive,
     path::Path,
 };
 
@@ -54,6 +55,8 @@ pub(super) struct Reconciler {
     sockets: Sockets,
     pod_slots: Slots,
     peer_slots: Slots,
+    /// First and last of the ports that connections may have from source translation, as configured now and before.
+    mapped_ports: Option<RangeInclusive<u16>>,
     /// MTU that each uplink had when it was last there.
     uplink_mtus: BTreeMap<String, u32>,
 }
@@ -113,6 +116,7 @@ impl Reconciler {
             sockets: Sockets::default(),
             pod_slots: Slots::default(),
             peer_slots: Slots::default(),
+            mapped_ports: None,
             uplink_mtus: BTreeMap::new(),
         })
     }
@@ -127,9 +131,15 @@ impl Reconciler {
         self.programs.as_mut()
     }
 
-    /// Takes over what a previous loader has left of XDP.
+    /// First and last of the ports that connections may have from source translation.
+    pub(super) const fn mapped_ports(&self) -> Option<&RangeInclusive<u16>> {
+        self.mapped_ports.as_ref()
+    }
+
+    /// Takes over what a previous loader has left of XDP, and which ports it gave to connections.
     pub(super) fn remember(&mut self, state: &State) {
         self.xdp = Xdp::remembered(state);
+        self.mapped_ports.clone_from(&state.mapped_ports);
     }
 
     /// Brings the node to `desired`. What concerns one pod or one route alone is reported and keeps nothing else from
@@ -266,7 +276,10 @@ impl Reconciler {
         remembered: &RememberedSlots,
     ) -> anyhow::Result<()> {
         let mtu = self.uplink_mtus.values().copied().max().unwrap_or(0);
-        let node = facts::node(desired, &devices.gateway, mtu, self.xdp.may_run());
+        let answers = facts::answer_ports(self.mapped_ports.as_ref(), &desired.masquerade.ports);
+        let found =
+            facts::Found { gateway: &devices.gateway, mtu, xdp: self.xdp.may_run(), answers: &answers };
+        let node = facts::node(desired, &found);
         if self.programs.as_ref().is_some_and(|programs| programs.are_for(&node, &desired.capacities)) {
             return Ok(());
         }
@@ -281,6 +294,7 @@ impl Reconciler {
             (self.pod_slots, self.peer_slots) = remembered.with_maps(&programs.tables, desired)?;
         }
         self.programs = Some(programs);
+        self.mapped_ports = Some(answers);
         Ok(())
     }
 

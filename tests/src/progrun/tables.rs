@@ -123,6 +123,8 @@ fn node(gateway_ifindex: u32, features: u32) -> Node {
         loopback6: padded(Family::V6.pod(0, 0)),
         ports_first: 61000,
         ports_last: 65535,
+        answers_first: 61000,
+        answers_last: 65535,
         frame: 1514,
         flows: capacity::FLOWS,
     }
