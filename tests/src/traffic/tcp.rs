@@ -1,4 +1,4 @@
-//! TCP: bulk transfers whose content is checked.
+//! TCP: bulk transfers whose content is checked, and what a connection has lost.
 
 use std::{
     io::{Read as _, Write as _},
