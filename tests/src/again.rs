@@ -4,7 +4,10 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use anyhow::{Context as _, Result};
 
-use crate::bpf::{self, BPF_F_XDP_HAS_FRAGS, BPF_XDP, Instruction, Kind};
+use crate::{
+    assembly::{EXIT, If, add, call, copy, load32, mask, set, set_map, store, store16, subtract, unless},
+    bpf::{self, BPF_F_XDP_HAS_FRAGS, BPF_XDP, Instruction, Kind},
+};
 
 const BPF_FUNC_GET_PRANDOM_U32: i32 = 7;
 const BPF_FUNC_TAIL_CALL: i32 = 12;
@@ -60,107 +63,36 @@ fn load(instructions: &[Instruction]) -> Result<OwnedFd> {
     bpf::load(Kind::Xdp, instructions, BPF_XDP, BPF_F_XDP_HAS_FRAGS)
 }
 
-const EXIT: Instruction = Instruction { code: 0x95, registers: 0, offset: 0, immediate: 0 };
-
-const fn set(register: u8, immediate: i32) -> Instruction {
-    Instruction { code: 0xb7, registers: register, offset: 0, immediate }
-}
-
-const fn copy(to: u8, from: u8) -> Instruction {
-    Instruction { code: 0xbf, registers: from << 4 | to, offset: 0, immediate: 0 }
-}
-
-const fn subtract(from: u8, register: u8) -> Instruction {
-    Instruction { code: 0x1f, registers: register << 4 | from, offset: 0, immediate: 0 }
-}
-
-const fn add(register: u8, immediate: i32) -> Instruction {
-    Instruction { code: 0x07, registers: register, offset: 0, immediate }
-}
-
-const fn mask(register: u8, immediate: i32) -> Instruction {
-    Instruction { code: 0x57, registers: register, offset: 0, immediate }
-}
-
-const fn call(helper: i32) -> Instruction {
-    Instruction { code: 0x85, registers: 0, offset: 0, immediate: helper }
-}
-
-/// A field of the context, which register 6 has.
-const fn field(register: u8, offset: i16) -> Instruction {
-    Instruction { code: 0x61, registers: 6 << 4 | register, offset, immediate: 0 }
-}
-
+/// Register that has the context.
+const CONTEXT: u8 = 6;
+// Fields of `struct xdp_md`.
 const DATA: i16 = 0;
 const DATA_END: i16 = 4;
 const DATA_META: i16 = 8;
 
 fn front(behind: &OwnedFd, packet: &[u8], flows: Flows) -> Result<Vec<Instruction>> {
     let length = i32::try_from(packet.len()).context("a long packet")?;
-    let array = behind.as_raw_fd();
-    let mut program = vec![
-        copy(6, 1),
-        // Metadata of the last time: none.
-        field(2, DATA),
-        field(3, DATA_META),
-        Instruction { code: 0x1d, registers: 3 << 4 | 2, offset: 3, immediate: 0 },
-        subtract(2, 3),
-        copy(1, 6),
-        call(BPF_FUNC_XDP_ADJUST_META),
-        // A header more or less: as many bytes as it had.
-        field(2, DATA_END),
-        field(3, DATA),
-        subtract(2, 3),
-        add(2, -length),
-        Instruction { code: 0x15, registers: 2, offset: 2, immediate: 0 },
-        copy(1, 6),
-        call(BPF_FUNC_XDP_ADJUST_HEAD),
-    ];
+    let field = |register, field| load32(register, CONTEXT, field);
+    let mut program = vec![copy(CONTEXT, 1), field(2, DATA), field(3, DATA_META)];
+    // Metadata of the last time: none.
+    let adjust_meta = [subtract(2, 3), copy(1, CONTEXT), call(BPF_FUNC_XDP_ADJUST_META)];
+    program.extend(unless(If::Same(2, 3), &adjust_meta)?);
+    // A header more or less: as many bytes as it had.
+    program.extend([field(2, DATA_END), field(3, DATA), subtract(2, 3), add(2, -length)]);
+    program.extend(unless(If::Is(2, 0), &[copy(1, CONTEXT), call(BPF_FUNC_XDP_ADJUST_HEAD)])?);
     if let Flows::Many(flows) = flows {
         let lot = i32::try_from(flows).context("many flows")? - 1;
         program.extend([call(BPF_FUNC_GET_PRANDOM_U32), copy(7, 0), mask(7, lot)]);
     }
-    program.extend([field(2, DATA), field(3, DATA_END), copy(4, 2), add(4, length)]);
-    let mut stores: Vec<_> = stores(packet)?;
+    let mut go_on = store(2, packet)?;
     if flows != Flows::One {
-        stores.push(Instruction { code: 0x6b, registers: 7 << 4 | 2, offset: SOURCE_PORT, immediate: 0 });
+        go_on.push(store16(2, SOURCE_PORT, 7));
     }
-    let past = i16::try_from(stores.len() + 5).context("a long packet")?;
-    program.push(Instruction { code: 0x2d, registers: 3 << 4 | 4, offset: past, immediate: 0 });
-    program.extend(stores);
-    program.extend([
-        copy(1, 6),
-        // Of a map, by its descriptor: two instructions long.
-        Instruction { code: 0x18, registers: 1 << 4 | 2, offset: 0, immediate: array },
-        Instruction { code: 0, registers: 0, offset: 0, immediate: 0 },
-        set(3, 0),
-        call(BPF_FUNC_TAIL_CALL),
-        set(0, 0),
-        EXIT,
-    ]);
+    go_on.push(copy(1, CONTEXT));
+    go_on.extend(set_map(2, behind.as_raw_fd()));
+    go_on.extend([set(3, 0), call(BPF_FUNC_TAIL_CALL)]);
+    program.extend([field(2, DATA), field(3, DATA_END), copy(4, 2), add(4, length)]);
+    program.extend(unless(If::More(4, 3), &go_on)?);
+    program.extend([set(0, 0), EXIT]);
     Ok(program)
-}
-
-/// Writes the packet to where register 2 points, four bytes at a time.
-fn stores(packet: &[u8]) -> Result<Vec<Instruction>> {
-    let store = |(nth, bytes): (usize, &[u8])| {
-        let offset = i16::try_from(4 * nth).context("a long packet")?;
-        let mut word = [0; 4];
-        word[..bytes.len()].copy_from_slice(bytes);
-        Ok(match bytes.len() {
-            4 => vec![Instruction { code: 0x62, registers: 2, offset, immediate: i32::from_ne_bytes(word) }],
-            _ => bytes
-                .iter()
-                .zip(offset..)
-                .map(|(byte, offset)| Instruction {
-                    code: 0x72,
-                    registers: 2,
-                    offset,
-                    immediate: i32::from(*byte),
-                })
-                .collect(),
-        })
-    };
-    let stores: Result<Vec<Vec<_>>> = packet.chunks(4).enumerate().map(store).collect();
-    Ok(stores?.concat())
 }

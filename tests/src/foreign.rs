@@ -10,6 +10,7 @@ use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType, loaded_programs}
 use serde_json::Value;
 
 use crate::{
+    assembly::{EXIT, set},
     bpf::{self, BPF_XDP, Instruction, Kind},
     netns::Netns,
 };
@@ -18,7 +19,7 @@ const BPF_TCX_INGRESS: u32 = 46;
 const BPF_TCX_EGRESS: u32 = 47;
 
 /// What a TC program says that lets a packet go on.
-const TCX_NEXT: i32 = -1;
+pub const TCX_NEXT: i32 = -1;
 /// What an XDP program says that does.
 const XDP_PASS: i32 = 2;
 
@@ -43,6 +44,11 @@ impl Foreign {
     pub fn attach(netns: &Netns, device: &str, direction: Direction) -> Result<Self> {
         let attach_type = if direction == Direction::Ingress { BPF_TCX_INGRESS } else { BPF_TCX_EGRESS };
         Self::link(load(Kind::Tc)?, netns, device, attach_type)
+    }
+
+    /// Attaches one of those instructions to what a device receives, for TC.
+    pub fn attach_made(netns: &Netns, device: &str, instructions: &[Instruction]) -> Result<Self> {
+        Self::link(bpf::load(Kind::Tc, instructions, 0, 0)?, netns, device, BPF_TCX_INGRESS)
     }
 
     /// Attaches an XDP program, of which a device has one.
@@ -153,11 +159,6 @@ pub fn filters(netns: &Netns, device: &str, direction: Direction) -> Result<Vec<
 }
 
 fn load(kind: Kind) -> Result<OwnedFd> {
-    // `r0 = verdict; exit`.
     let verdict = if kind == Kind::Xdp { XDP_PASS } else { TCX_NEXT };
-    let instructions = [
-        Instruction { code: 0xb7, registers: 0, offset: 0, immediate: verdict },
-        Instruction { code: 0x95, registers: 0, offset: 0, immediate: 0 },
-    ];
-    bpf::load(kind, &instructions, 0, 0)
+    bpf::load(kind, &[set(0, verdict), EXIT], 0, 0)
 }

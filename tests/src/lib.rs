@@ -19,6 +19,7 @@
 
 pub mod address;
 pub mod again;
+pub mod assembly;
 pub mod bed;
 pub mod bench;
 pub mod bpf;

@@ -38,14 +38,18 @@ pub struct Ratio {
 }
 
 /// The comparisons that are made.
-pub const COMPARISONS: [(Side, Side); 9] = [
+pub const COMPARISONS: [(Side, Side); 13] = [
     (Side::PodlaneSameNode, Side::KernelSameNode),
     (Side::PodlaneOtherNode, Side::KernelOtherNode),
     (Side::PodlaneDirectRouting, Side::KernelDirectRouting),
+    (Side::PodlaneSameNode, Side::BareSameNode),
+    (Side::PodlaneOtherNode, Side::BareOtherNode),
     (Side::KernelSameNode, Side::Wire),
     (Side::PodlaneSameNode, Side::Wire),
     (Side::KernelOtherNode, Side::Wire),
     (Side::PodlaneOtherNode, Side::Wire),
+    (Side::BareSameNode, Side::Wire),
+    (Side::BareOtherNode, Side::Wire),
     (Side::KernelDirectRouting, Side::Wire),
     (Side::PodlaneDirectRouting, Side::Wire),
 ];
@@ -53,11 +57,10 @@ pub const COMPARISONS: [(Side, Side); 9] = [
 /// Takes every measure of all sides.
 pub fn run(topologies: &Topologies, rounds: usize, window: Window, family: Inner) -> Result<Vec<Series>> {
     let cores = Cores::find()?;
-    let series = Measure::ALL
-        .into_iter()
-        .flat_map(|measure| Side::ALL.map(|side| Series { measure, side, values: Vec::new() }));
-    let mut series: Vec<Series> = series.collect();
-    let sides = Side::ALL.len();
+    let sides = topologies.sides();
+    let of_measure = |measure| sides.iter().map(move |&side| Series { measure, side, values: Vec::new() });
+    let mut series: Vec<Series> = Measure::ALL.into_iter().flat_map(of_measure).collect();
+    let sides = sides.len();
     let mut progress = Progress::begin("end to end", (rounds, window), Measure::ALL.len(), sides);
     let take = |series: &mut Series| {
         let Series { measure, side, values } = series;

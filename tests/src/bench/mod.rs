@@ -5,6 +5,7 @@
 //! are ratios within a round.
 
 mod arrivals;
+mod bare;
 mod churn;
 mod connections;
 mod cores;

@@ -6,9 +6,9 @@ use anyhow::{Context as _, Result};
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::load::Path;
+use super::{bare::Bare, load::Path};
 use crate::{
-    address,
+    address, foreign,
     kernel_node::{self, KernelVtepNode},
     netns::Netns,
     pod::{DEVICE, Pod},
@@ -18,9 +18,10 @@ use crate::{
     wire::{self, Switch},
 };
 
-const MTU: u32 = 1500;
+/// Of the underlay.
+pub const MTU: u32 = 1500;
 /// What VXLAN adds over IPv4.
-const ENCAPSULATION: u32 = 50;
+pub const ENCAPSULATION: u32 = 50;
 const PODS: u8 = 2;
 
 /// A path of one of the topologies.
@@ -37,6 +38,10 @@ pub enum Side {
     KernelOtherNode,
     /// Pods of two Podlane nodes, in VXLAN.
     PodlaneOtherNode,
+    /// Two pods whose packets a program redirects, and nothing else.
+    BareSameNode,
+    /// Pods of two nodes whose programs put constant VXLAN headers before packets and take them off, and nothing else.
+    BareOtherNode,
     /// Pods of two nodes with bridges and a route to each other's pods, without VXLAN.
     KernelDirectRouting,
     /// Pods of two Podlane nodes that route to each other's pods, without VXLAN.
@@ -45,12 +50,14 @@ pub enum Side {
 
 impl Side {
     /// Every one.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Wire,
         Self::KernelSameNode,
         Self::PodlaneSameNode,
         Self::KernelOtherNode,
         Self::PodlaneOtherNode,
+        Self::BareSameNode,
+        Self::BareOtherNode,
         Self::KernelDirectRouting,
         Self::PodlaneDirectRouting,
     ];
@@ -64,6 +71,8 @@ impl Side {
             Self::PodlaneSameNode => "Podlane, same node",
             Self::KernelOtherNode => "kernel, other node",
             Self::PodlaneOtherNode => "Podlane, other node",
+            Self::BareSameNode => "bare eBPF, same node",
+            Self::BareOtherNode => "bare eBPF, other node",
             Self::KernelDirectRouting => "kernel, direct routing",
             Self::PodlaneDirectRouting => "Podlane, direct routing",
         }
@@ -76,6 +85,8 @@ pub struct Topologies {
     wire: [Pod; 2],
     kernel: [KernelVtepNode; 2],
     podlane: [PodlaneNode; 2],
+    /// None where the kernel has no TCX.
+    bare: Option<Bare>,
     kernel_routed: [KernelVtepNode; 2],
     podlane_routed: [PodlaneNode; 2],
 }
@@ -101,9 +112,17 @@ impl Topologies {
             wire: bare_wire()?,
             kernel: kernel("kernel", Route::Overlay)?,
             podlane: podlane("podlane", Route::Overlay)?,
+            bare: foreign::has_tcx().is_ok().then(Bare::build).transpose()?,
             kernel_routed: kernel("kernel-routed", Route::Direct)?,
             podlane_routed,
         })
+    }
+
+    /// Which sides there are on this kernel.
+    #[must_use]
+    pub fn sides(&self) -> Vec<Side> {
+        let is_bare = |side: &Side| matches!(side, Side::BareSameNode | Side::BareOtherNode);
+        Side::ALL.into_iter().filter(|side| self.bare.is_some() || !is_bare(side)).collect()
     }
 
     /// The way that one side's packets go, with addresses of one family.
@@ -116,6 +135,14 @@ impl Topologies {
             Side::PodlaneSameNode => between(&podlane.pods[0], &podlane.pods[1], family),
             Side::KernelOtherNode => between(&kernel.pods[0], &kernel_peer.pods[0], family),
             Side::PodlaneOtherNode => between(&podlane.pods[0], &podlane_peer.pods[0], family),
+            Side::BareSameNode | Side::BareOtherNode => {
+                let Bare { same_node, other_node, .. } = self
+                    .bare
+                    .as_ref()
+                    .context("bare programs are attached by TCX, which this kernel has not")?;
+                let [from, to] = if side == Side::BareSameNode { same_node } else { other_node };
+                between(from, to, family)
+            }
             Side::KernelDirectRouting => {
                 let [near, far] = &self.kernel_routed;
                 between(&near.pods[0], &far.pods[0], family)
@@ -250,7 +277,8 @@ pub fn podlane_stopped(underlay: Underlay, uplinks: &[&str], route: Route) -> Re
     Ok(nodes)
 }
 
-fn pod(spec: &Spec, topology: &str, number: u8) -> Result<Pod> {
+/// A pod that is not joined to its node yet.
+pub fn pod(spec: &Spec, topology: &str, number: u8) -> Result<Pod> {
     let label = format!("{topology}-pod-{}-{number}", spec.number);
     let netns = Netns::new(&label)?;
     // A path that is broken is to be an error within seconds, not minutes.

@@ -62,20 +62,42 @@ impl Report {
     }
 
     fn to_wire(&self) -> Named {
-        let panel = |title, kernel, podlane| {
-            let bars = [(Colour::Orange, kernel, Side::Wire), (Colour::Teal, podlane, Side::Wire)];
+        let panel = |title, sides: &[(Colour, Side)]| {
+            let bars: Vec<_> = sides.iter().map(|&(colour, side)| (colour, side, Side::Wire)).collect();
             self.pair_panel(title, &bars)
         };
+        let (kernel, podlane, bare) = (Colour::Orange, Colour::Teal, Colour::Grey);
         let figure = Figure {
             title: "Pod to pod: what is left of a bare wire".to_owned(),
             note: SPREADS.to_owned(),
-            legend: vec![(Colour::Orange, "kernel".to_owned()), (Colour::Teal, "Podlane".to_owned())],
+            legend: vec![
+                (kernel, "kernel".to_owned()),
+                (podlane, "Podlane".to_owned()),
+                (bare, "bare eBPF".to_owned()),
+            ],
             unit: "times the bare wire".to_owned(),
             kind: Kind::Linear,
             panels: vec![
-                panel("Same node", Side::KernelSameNode, Side::PodlaneSameNode),
-                panel("Other node, VXLAN", Side::KernelOtherNode, Side::PodlaneOtherNode),
-                panel("Other node, direct routing", Side::KernelDirectRouting, Side::PodlaneDirectRouting),
+                panel(
+                    "Same node",
+                    &[
+                        (kernel, Side::KernelSameNode),
+                        (podlane, Side::PodlaneSameNode),
+                        (bare, Side::BareSameNode),
+                    ],
+                ),
+                panel(
+                    "Other node, VXLAN",
+                    &[
+                        (kernel, Side::KernelOtherNode),
+                        (podlane, Side::PodlaneOtherNode),
+                        (bare, Side::BareOtherNode),
+                    ],
+                ),
+                panel(
+                    "Other node, direct routing",
+                    &[(kernel, Side::KernelDirectRouting), (podlane, Side::PodlaneDirectRouting)],
+                ),
             ],
         };
         ("end-to-end-to-wire", figure)

@@ -85,8 +85,16 @@ fn ratio_table(report: &Report) -> Table {
     for (side, to) in COMPARISONS {
         let of_pair = report.ratios.iter().filter(|ratio| (ratio.side, ratio.to) == (side, to));
         let ratios = of_pair.map(|ratio| show(ratio.times, |value| format!("{value:.2}")));
-        let to = if to == Side::Wire { "bare wire" } else { "kernel" };
-        table.add_row([side.name().to_owned(), to.to_owned()].into_iter().chain(ratios));
+        let ratios: Vec<String> = ratios.collect();
+        if ratios.is_empty() {
+            continue;
+        }
+        let to = match to {
+            Side::Wire => "bare wire",
+            Side::BareSameNode | Side::BareOtherNode => "bare eBPF",
+            _ => "kernel",
+        };
+        table.add_row([side.name(), to].map(str::to_owned).into_iter().chain(ratios));
     }
     table
 }
@@ -96,7 +104,10 @@ fn series_table(report: &Report) -> Table {
     for side in Side::ALL {
         let of_side = report.series.iter().filter(|series| series.side == side);
         let medians = of_side.map(|series| series.measure.show(Spread::of(&series.values).median));
-        table.add_row([side.name().to_owned()].into_iter().chain(medians));
+        let medians: Vec<String> = medians.collect();
+        if !medians.is_empty() {
+            table.add_row([side.name().to_owned()].into_iter().chain(medians));
+        }
     }
     table
 }
