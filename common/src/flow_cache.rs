@@ -2,16 +2,17 @@
 //!
 //! What a packet of a connection becomes and where it goes then takes a look-up of the connection, of its service and backend, of the
 //! pod and of the route. The next packet of the same flow comes to the same, as long as nothing of that changes. So each CPU
-//! keeps the outcome of the flows that it sees many packets of, for a moment: one element of an array, chosen by the flow's hash, with
-//! all that the packet is rewritten with.
+//! keeps the outcome of the flows that it sees many packets of, for a moment: one element of an array, of the two that the flow's
+//! hash chooses, with all that the packet is rewritten with.
 //!
 //! What may change is followed in three ways:
 //!
 //! - what the loader writes, and a connection that is forgotten: `epochs`, numbers that are part of what is remembered. Whoever
 //!   changes something advances them afterwards, and then nothing that was remembered before holds any more;
 //! - the way to a peer, as the node's routing has it: is remembered apart ([`hops`]), and asked for anew as ever;
-//! - anything else (entries written by hand, a reset connection that sends again), after as long as a way: then a packet goes the long
-//!   way, which also notes that its connection is in use, in less than a [tick](crate::maps::connection::TICK_NS).
+//! - the connection's own entry, after as long as a way: a flow goes on if it is there, says the same and has not been ended;
+//! - anything else (services and backends written by hand), with the first packet after that of each
+//!   [tick](crate::maps::connection::TICK_NS): it goes the long way, which also notes that the connection is in use.
 //!
 //! Only packets that change nothing for their connection go the short way: UDP, and TCP with no flag but ACK and PSH. All others, and
 //! whatever is not to be sent as it is (too large, no hop left), is left to the long way, as it came.
@@ -24,7 +25,7 @@ use crate::{
     maps::{Flow, Tuple, outcome, route_kind},
     rewrite,
     stage::{Side, Taken},
-    tables::{Connections, Dataplane, Tables},
+    tables::{Connections, Dataplane, Entry, Tables},
     tuple,
     wire::{Ports, protocol},
 };
@@ -59,12 +60,17 @@ where
     };
     let hash = flow::hash(F::fold(ip.src), F::fold(ip.dst), ports, ip.protocol);
     let epoch = packet.epoch(hash);
-    let place = flow::place(hash, packet.node().flows);
+    let [first, second] = places(packet, hash);
     // SAFETY: asked for once, and given back before the rest is decided.
-    let Some(flow) = (unsafe { Connections::<F>::flow(packet, place) }) else { return Taken::NOT };
+    let Some(mut flow) = (unsafe { Connections::<F>::flow(packet, first) }) else { return Taken::NOT };
+    let mut known = is_of(flow, ip, ports, side);
+    // SAFETY: as above; it is another one.
+    if !known && let Some(other) = unsafe { Connections::<F>::flow(packet, second) } {
+        known = is_of(other, ip, ports, side);
+        flow = other;
+    }
     let changes = changes(packet, ip);
-    let known = is_of(flow, ip, ports, side);
-    if changes || !known || flow.epoch != epoch || packet.now() >= flow.until {
+    if changes || !known || flow.epoch != epoch || !lasts::<F, D>(packet, flow) {
         if known {
             forget::<F, D>(packet, flow);
         }
@@ -96,13 +102,19 @@ where
         return;
     }
     let Some(ports) = tuple::ports(packet, ip) else { return };
-    let place = flow::place(staged.hash, packet.node().flows);
+    let [first, second] = places(packet, staged.hash);
     // SAFETY: asked for once.
-    let Some(flow) = (unsafe { Connections::<F>::flow(packet, place) }) else { return };
+    let Some(mut flow) = (unsafe { Connections::<F>::flow(packet, first) }) else { return };
     let now = packet.now();
-    // Whoever has the place has it for its time: of two flows with the same, one goes the short way.
-    if now < flow.until && flow.epoch == staged.epoch {
-        return;
+    // Whoever has a place has it for its time: of three flows with the same, two go the short way. The first place is taken if it
+    // can be, so that no flow is in both: what is in the second has found another flow in the first.
+    if holds::<F, D>(packet, flow, now) {
+        // SAFETY: as above; it is another one.
+        let Some(other) = (unsafe { Connections::<F>::flow(packet, second) }) else { return };
+        if holds::<F, D>(packet, other, now) {
+            return;
+        }
+        flow = other;
     }
     forget::<F, D>(packet, flow);
     let [a, b, c, d] = ports;
@@ -145,8 +157,28 @@ pub const fn is_steady(packets: u64) -> bool {
 /// What has been remembered of a connection with that tuple holds no more, on any CPU.
 #[inline(always)]
 pub fn expire<F: Family, D: Dataplane>(packet: &mut D, tuple: &Tuple<F::Addr>) {
+    packet.advance(hash::<F>(tuple));
+}
+
+/// The two places where a flow with that hash may be remembered, which lie beside each other. Of an odd number of places the last
+/// has none beside it.
+#[inline(always)]
+fn places<D: Dataplane>(packet: &D, hash: u32) -> [u32; 2] {
+    let first = flow::place(hash, packet.node().flows);
+    [first, first ^ 1]
+}
+
+/// Whether what is remembered there is still gone by, as the epoch of its own flow says.
+#[inline(always)]
+fn holds<F: Family, D: Dataplane>(packet: &D, flow: &Flow<F::Addr>, now: u64) -> bool {
+    now < flow.until && flow.epoch == packet.epoch(hash::<F>(&flow.key))
+}
+
+/// The hash of the flow whose packets have that tuple.
+#[inline(always)]
+fn hash<F: Family>(tuple: &Tuple<F::Addr>) -> u32 {
     let ([a, b], [c, d]) = (tuple.src_port, tuple.dst_port);
-    packet.advance(flow::hash(F::fold(tuple.src), F::fold(tuple.dst), [a, b, c, d], tuple.protocol));
+    flow::hash(F::fold(tuple.src), F::fold(tuple.dst), [a, b, c, d], tuple.protocol)
 }
 
 /// The ports of a packet of a kind that is remembered.
@@ -172,6 +204,29 @@ fn is_of<F: Family>(flow: &Flow<F::Addr>, ip: &Ip<F>, ports: Ports, side: Side) 
         && u32::from_ne_bytes([a, b, c, d]) == u32::from_ne_bytes(ports)
         && flow.key.protocol == ip.protocol
         && flow.side == side as u32
+}
+
+/// Whether a flow's time is not over, or begins anew, since a packet that went the long way has noted its connection in this tick.
+#[inline(always)]
+fn lasts<F, D>(packet: &mut D, flow: &mut Flow<F::Addr>) -> bool
+where
+    F: Family,
+    D: Dataplane + Connections<F>,
+{
+    let now = packet.now();
+    if now < flow.until {
+        return true;
+    }
+    if flow.until == 0 {
+        return false;
+    }
+    let Some(entry) = Connections::<F>::connection(packet, &flow.key) else { return false };
+    if !entry.is_noted(packet.ticks()) || *entry.becomes() != flow.becomes {
+        return false;
+    }
+    tell(entry, flow);
+    flow.until = now + hops::FRESH;
+    true
 }
 
 /// Notes for [`learn`] what is known of the packet at hand.
@@ -201,9 +256,17 @@ where
     if flow.packets != 0
         && let Some(entry) = Connections::<F>::connection(packet, &flow.key)
     {
-        entry.add(u64::from(flow.packets), flow.bytes);
+        tell(entry, flow);
     }
     flow.packets = 0;
     flow.bytes = 0;
     flow.until = 0;
+}
+
+/// Adds to a connection's count what its flow has been counted.
+#[inline(always)]
+fn tell<A: Copy>(entry: Entry<A>, flow: &mut Flow<A>) {
+    entry.add(u64::from(flow.packets), flow.bytes);
+    flow.packets = 0;
+    flow.bytes = 0;
 }

@@ -99,6 +99,9 @@ macro_rules! connections {
             }
 
             unsafe fn flow(&mut self, index: u32) -> Option<&'static mut Flow<<$family as Family>::Addr>> {
+                if index >= self.node.flows {
+                    return None;
+                }
                 let flows = &mut self.$table.flows;
                 let flow = flows.entry(index).or_insert_with(|| NonNull::from(Box::leak(Box::default())));
                 // SAFETY: as above.

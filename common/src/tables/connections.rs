@@ -4,7 +4,7 @@ use core::ptr::NonNull;
 
 use crate::{
     family::Family,
-    maps::{Connection, Flow, Staged, Tuple},
+    maps::{Connection, Flow, Staged, Tuple, connection_flag},
 };
 
 /// Why an entry was not made.
@@ -126,7 +126,7 @@ impl<A: Copy> Entry<A> {
         }
     }
 
-    /// Bits of [`connection_flag`](crate::maps::connection_flag).
+    /// Bits of [`connection_flag`].
     #[inline(always)]
     #[must_use]
     pub fn flags(self) -> u32 {
@@ -140,6 +140,18 @@ impl<A: Copy> Entry<A> {
     pub fn packets(self) -> u64 {
         // SAFETY: valid, as `new` asks.
         unsafe { (*self.0.as_ptr()).packets }
+    }
+
+    /// Whether a packet has been counted at tick `now`, and none has ended it.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_noted(self, now: u32) -> bool {
+        const ENDED: u32 = connection_flag::FIN | connection_flag::RST;
+        // SAFETY: valid, as `new` asks; each access is one word.
+        unsafe {
+            let connection = self.0.as_ptr();
+            (*connection).seen == now && (*connection).flags & ENDED == 0
+        }
     }
 
     /// Counts packets that have been noted elsewhere.

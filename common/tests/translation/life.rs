@@ -29,7 +29,7 @@ enum Event {
     Talk,
     /// A backend gets another state.
     State(usize, u8),
-    /// So many ticks pass.
+    /// So many ticks pass, or only as long as a flow is remembered for.
     Wait(u32),
     /// The table loses one direction's entries.
     Lose {
@@ -125,11 +125,12 @@ impl Life {
                 }
             }
             Event::State(nth, state) => self.becomes(nth, state),
-            Event::Wait(0) => {}
             Event::Wait(ticks) => {
                 self.world.memory.ticks += ticks;
                 self.world.memory.now += hops::FRESH;
-                self.known.rested = [true; 2];
+                if ticks > 0 {
+                    self.known.rested = [true; 2];
+                }
             }
             Event::Lose { answers } => {
                 let memory = &mut self.world.memory;
@@ -299,6 +300,43 @@ where
         }
     }
     Ok(())
+}
+
+/// Packets and ticks that the client's entry says, and what its flow has been counted beyond that.
+fn counted(world: &World) -> (u64, u32, u32) {
+    let entries = world.memory.conntrack4.entries();
+    let is_clients = |entry: &&(_, Connection<u32>)| entry.1.flags & connection_flag::REPLY == 0;
+    let (key, entry) = entries.iter().find(is_clients).unwrap();
+    let flows = world.memory.conntrack4.flows();
+    let flow = flows.values().find(|flow| flow.key == *key).unwrap();
+    (entry.packets, entry.seen, flow.packets)
+}
+
+/// A flow that goes on is told of to its connection each time that its time is over, and once a tick goes the long way.
+#[test]
+fn a_flow_goes_on_and_its_connection_knows() {
+    let mut life = Life { world: World::new(false), tcp: true, known: Known::default() };
+    // To a pod of this node: the way to a peer has a time of its own.
+    for remote in [2, 3] {
+        life.happens(Event::State(remote, backend_state::GONE)).unwrap();
+    }
+    life.happens(Event::Client(flag::SYN)).unwrap();
+    life.happens(Event::Talk).unwrap();
+    let (packets, tick, beyond) = counted(&life.world);
+    assert!(beyond > 0, "it is not remembered");
+    life.happens(Event::Wait(0)).unwrap();
+    life.happens(Event::Client(flag::ACK)).unwrap();
+    assert_eq!(counted(&life.world), (packets + u64::from(beyond), tick, 1), "it did not go on");
+    life.happens(Event::Wait(1)).unwrap();
+    life.happens(Event::Client(flag::ACK)).unwrap();
+    assert_eq!(counted(&life.world), (packets + u64::from(beyond) + 2, tick + 1, 0), "nobody noted it");
+    // Who has sent a FIN goes the long way again.
+    life.happens(Event::Client(flag::FIN | flag::ACK)).unwrap();
+    life.happens(Event::Client(flag::ACK)).unwrap();
+    life.happens(Event::Client(flag::ACK)).unwrap();
+    life.happens(Event::Wait(0)).unwrap();
+    life.happens(Event::Client(flag::ACK)).unwrap();
+    assert_eq!(counted(&life.world), (packets + u64::from(beyond) + 6, tick + 1, 0), "it ended, and goes on");
 }
 
 proptest! {

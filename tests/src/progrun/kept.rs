@@ -1,9 +1,12 @@
 //! What packets leave behind for the next ones: connections, flows, affinity, cut packets.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Range,
+};
 
 use common::{
-    maps::{Affinity, Client, Connection, Flow, FragmentKey, FragmentPorts, Tuple, capacity},
+    maps::{Affinity, Client, Connection, Flow, FragmentKey, FragmentPorts, Tuple},
     memory::Memory,
 };
 
@@ -44,9 +47,9 @@ impl Kept {
         memory.services.fragments.clone_from(&self.fragments);
     }
 
-    /// Nothing that is remembered of flows holds any more.
-    pub fn expire_flows(&mut self) {
-        for index in 0..capacity::EPOCHS {
+    /// Nothing that is remembered of flows of those epochs holds any more.
+    pub fn expire_flows(&mut self, of: Range<u32>) {
+        for index in of {
             *self.epochs.entry(index).or_default() += 1;
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    ops::Range,
     os::fd::AsFd as _,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
@@ -350,10 +351,10 @@ impl Loaded {
         Ok(())
     }
 
-    /// Adds one to each of `epochs`.
-    pub fn expire_flows(&mut self) -> Result<()> {
+    /// Adds one to each of those `epochs`.
+    pub fn expire_flows(&mut self, of: Range<u32>) -> Result<()> {
         let mut epochs: Array<_, u64> = map_mut(&mut self.ebpf, name::EPOCHS)?;
-        for index in 0..epochs.len() {
+        for index in of {
             let epoch = epochs.get(&index, 0)?;
             epochs.set(index, epoch + 1, 0)?;
         }

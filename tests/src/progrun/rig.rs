@@ -1,12 +1,12 @@
 //! A node whose programs are run one packet at a time.
 
-use std::path::Path;
+use std::{ops::Range, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::{Ebpf, programs::ProgramInfo};
 use common::{
     counters::{Hook, Reason},
-    maps::Hop,
+    maps::{Hop, capacity},
     node::feature,
     verdict::Action,
 };
@@ -262,8 +262,13 @@ impl Rig {
 
     /// What is remembered of flows holds no more, as after a change that the loader has made.
     pub fn expire_flows(&mut self) -> Result<()> {
-        self.kept.expire_flows();
-        self.loaded.expire_flows()
+        self.expire_flows_of(0..capacity::EPOCHS)
+    }
+
+    /// What is remembered of flows of those epochs holds no more, as after a connection is forgotten.
+    pub fn expire_flows_of(&mut self, epochs: Range<u32>) -> Result<()> {
+        self.kept.expire_flows(epochs.clone());
+        self.loaded.expire_flows(epochs)
     }
 
     /// Runs a packet in the kernel so many times, and compares nothing.

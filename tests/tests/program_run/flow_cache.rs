@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use common::{
     counters::{Hook, Reason},
     flow, flow_cache,
-    maps::Hop,
+    maps::{Hop, capacity},
     verdict::Action,
     wire::protocol,
 };
@@ -299,9 +299,10 @@ fn what_is_not_to_be_sent_on_is_answered() -> Result<()> {
     })
 }
 
-/// Two flows with the same place: the first one keeps it for its time, and both arrive.
+/// Three flows with the same places: two of them are remembered, each for its time, and all arrive. That goes for as long as nothing is
+/// said of their connections: what is said of others does not make room.
 #[test]
-fn one_of_two_flows_in_the_same_place_goes_the_short_way() -> Result<()> {
+fn two_of_three_flows_with_the_same_places_go_the_short_way() -> Result<()> {
     require!(setup::ready());
     progrun::on_node_serving(services, |node| {
         let family = Family::V4;
@@ -309,27 +310,36 @@ fn one_of_two_flows_in_the_same_place_goes_the_short_way() -> Result<()> {
         let (IpAddr::V4(pod), IpAddr::V4(service)) = (here.address(family), vip(family)) else {
             bail!("not of that family")
         };
-        let place = |port: u16| {
+        let hash = |port: u16| {
             let ([a, b], [c, d]) = (port.to_be_bytes(), 80_u16.to_be_bytes());
             let fold = |address: Ipv4Addr| u32::from_ne_bytes(address.octets());
-            let hash = flow::hash(fold(pod), fold(service), [a, b, c, d], protocol::TCP);
-            flow::place(hash, Room::default().flows)
+            flow::hash(fold(pod), fold(service), [a, b, c, d], protocol::TCP)
         };
-        let first = 4000;
-        let second = (4001..u16::MAX).find(|port| place(*port) == place(first)).context("no such port")?;
-        let [one, other] = [first, second].map(|port| Flow {
+        // Both places of a flow are the same for those that differ in the last bit of the first.
+        let places = |port| flow::place(hash(port), Room::default().flows) / 2;
+        let epoch = |port| hash(port) % capacity::EPOCHS;
+        let mut ports = (4000..u16::MAX).filter(|port| places(*port) == places(4000));
+        let mut next = || ports.next().context("no such port");
+        let of = |port| Flow {
             name: "ClusterIP",
             hook: Hook::FromPod,
             ifindex: here.ifindex,
             frame: here.sends(&Ip::new(pod.into(), service.into()).tcp((port, 80), ACK)),
             reason: Reason::ToPod,
             via: vip(family),
-        });
+        };
+        let (first, second, third) = (next()?, next()?, next()?);
+        let [one, other, late] = [first, second, third].map(of);
         steady(node, &one)?;
-        let long = steady(node, &other)?;
-        let next = run(node, &other)?;
-        ensure!(next.seen.connections != long.seen.connections, "both have the place");
+        let before = steady(node, &other)?;
+        went_short(&other, &before, &run(node, &other)?)?;
+        ensure!(epoch(third) != epoch(first) && epoch(third) != epoch(second), "the ports say nothing");
+        node.expire_flows_of(epoch(third)..epoch(third) + 1)?;
+        let long = steady(node, &late)?;
+        let next = run(node, &late)?;
+        ensure!(next.seen.connections != long.seen.connections, "all three have a place");
         went_short(&one, &next, &run(node, &one)?)?;
+        went_short(&other, &next, &run(node, &other)?)?;
         next.went(Reason::ToPod, Action::Pod { ifindex: there.ifindex })
     })
 }
