@@ -1,4 +1,4 @@
-//! Somebody else's program on a hook: one that counts how often it runs and lets every packet go on.
+//! Somebody else's program on a hook: one that counts how often it runs and lets every packet go on, unless its instructions are given.
 
 use std::{
     fs::File,
@@ -46,7 +46,7 @@ impl Foreign {
         Self::link(load(Kind::Tc)?, netns, device, attach_type)
     }
 
-    /// Attaches one of those instructions to what a device receives, for TC.
+    /// Attaches a program of those instructions to TC, for what a device receives.
     pub fn attach_made(netns: &Netns, device: &str, instructions: &[Instruction]) -> Result<Self> {
         Self::link(bpf::load(Kind::Tc, instructions, 0, 0)?, netns, device, BPF_TCX_INGRESS)
     }

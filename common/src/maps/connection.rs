@@ -108,6 +108,8 @@ pub mod connection_flag {
     pub const FIN: u32 = 8;
     /// TCP: it has sent a RST, and nothing since.
     pub const RST: u32 = 16;
+    /// TCP: it has ended the connection, one way or the other.
+    pub const CLOSED: u32 = FIN | RST;
     /// It began outside and is not translated: it is here so that its answers are not masqueraded.
     pub const INBOUND: u32 = 32;
     /// Masqueraded: `becomes` (of the answers: the key) has a port of the masquerade's on one of the node's addresses.

@@ -176,13 +176,12 @@ where
     F: Family,
     D: Dataplane + Connections<F>,
 {
-    const CLOSED: u32 = connection_flag::FIN | connection_flag::RST;
-    if entry.flags() & CLOSED != 0 {
+    if entry.flags() & connection_flag::CLOSED != 0 {
         return true;
     }
     entry.becomes().reverse_into(&mut staged.answer);
     let answers = Connections::<F>::connection(packet, &staged.answer);
-    answers.is_some_and(|answers| answers.flags() & CLOSED != 0)
+    answers.is_some_and(|answers| answers.flags() & connection_flag::CLOSED != 0)
 }
 
 /// A direction's flags after a packet of it.

@@ -146,11 +146,10 @@ impl<A: Copy> Entry<A> {
     #[inline(always)]
     #[must_use]
     pub fn is_noted(self, now: u32) -> bool {
-        const ENDED: u32 = connection_flag::FIN | connection_flag::RST;
         // SAFETY: valid, as `new` asks; each access is one word.
         unsafe {
             let connection = self.0.as_ptr();
-            (*connection).seen == now && (*connection).flags & ENDED == 0
+            (*connection).seen == now && (*connection).flags & connection_flag::CLOSED == 0
         }
     }
 
