@@ -265,6 +265,6 @@ impl Drop for PodlaneNode {
         }
         // By hand rather than by `loader cleanup`: the devices go with the namespace, and a broken loader must not leave pins.
         registry::remove_node(&self.spec.name);
-        let _gone = fs::remove_dir_all(&self.scratch);
+        registry::remove_scratch(&self.spec.name);
     }
 }

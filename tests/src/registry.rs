@@ -7,7 +7,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     process,
-    sync::OnceLock,
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use anyhow::{Context as _, Result};
@@ -19,6 +19,9 @@ use nix::{
 use crate::command;
 
 const ROOT: &str = "/run/podlane-testbed";
+const SCRATCH_ROOT: &str = "/run/podlane-testbed-scratch";
+/// Where a node keeps things outside its namespace, in a directory of its name each.
+const NODE_ROOTS: [&str; 2] = ["/sys/fs/bpf/podlane", "/run/podlane"];
 /// A process that leaves its namespaces up on purpose (`demo --keep`) says so by this file.
 const KEEP: &str = "keep";
 const START_TIME: &str = "start-time";
@@ -57,8 +60,9 @@ pub struct Entry(Option<PathBuf>);
 impl Entry {
     /// Records that this process has made `name`. Call it before making the thing.
     pub fn new(kind: Kind, name: &str) -> Result<Self> {
+        let _alone = one_thread_at_a_time();
         let directory = own_directory()?.join(kind.directory());
-        fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
+        make_directory(&directory)?;
         let path = directory.join(name);
         fs::write(&path, "").with_context(|| format!("write {}", path.display()))?;
         Ok(Self(Some(path)))
@@ -79,9 +83,10 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         if let Some(path) = self.0.take() {
+            let _alone = one_thread_at_a_time();
             let _gone = fs::remove_file(&path);
             // The last entry takes the directories with it.
-            for directory in path.ancestors().skip(1).take_while(|at| *at != Path::new(ROOT)) {
+            for directory in path.ancestors().skip(1).take_while(|at| at.starts_with(ROOT)) {
                 let only_start_time = fs::read_dir(directory)
                     .is_ok_and(|entries| entries.flatten().all(|entry| entry.file_name() == START_TIME));
                 if only_start_time {
@@ -97,19 +102,21 @@ impl Drop for Entry {
 
 /// Says that what this process has made is to outlive it, until `clean --all`.
 pub fn keep() -> Result<()> {
+    let _alone = one_thread_at_a_time();
     fs::write(own_directory()?.join(KEEP), "").context("mark the testbed as kept")
 }
 
 /// Directory for this process's configuration files and logs, made on demand.
 pub fn scratch(name: &str) -> Result<(PathBuf, Entry)> {
     let entry = Entry::new(Kind::Scratch, name)?;
-    let path = scratch_path(name);
-    fs::create_dir_all(&path).with_context(|| format!("create {}", path.display()))?;
+    let path = Path::new(SCRATCH_ROOT).join(name);
+    make_directory(&path)?;
     Ok((path, entry))
 }
 
-fn scratch_path(name: &str) -> PathBuf {
-    Path::new("/run/podlane-testbed-scratch").join(name)
+/// Removes such a directory.
+pub fn remove_scratch(name: &str) {
+    remove_directory(&Path::new(SCRATCH_ROOT).join(name));
 }
 
 /// Removes what processes that are gone have left; with `all`, also what was left up on purpose. Returns what it removed.
@@ -133,6 +140,7 @@ pub fn clean(all: bool) -> Result<Vec<String>> {
 
 /// Removes what this process has made, at once and whoever still holds it: for the last moment of a process.
 pub fn clean_own() -> Result<()> {
+    let _alone = one_thread_at_a_time();
     clean_directory(own_directory()?).map(drop)
 }
 
@@ -144,14 +152,19 @@ fn clean_directory(directory: &Path) -> Result<Vec<String>> {
             removed.push(format!("{} {name}", kind.directory()));
         }
     }
-    fs::remove_dir_all(directory).with_context(|| format!("remove {}", directory.display()))?;
+    match fs::remove_dir_all(directory) {
+        // Somebody else has cleaned, too.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        outcome => outcome.with_context(|| format!("remove {}", directory.display()))?,
+    }
+    let _others_are_there = fs::remove_dir(ROOT);
     Ok(removed)
 }
 
 /// Takes away all that a Podlane node has outside its namespace.
 pub fn remove_node(name: &str) {
-    for path in [format!("/sys/fs/bpf/podlane/{name}"), format!("/run/podlane/{name}")] {
-        let _gone = fs::remove_dir_all(path);
+    for root in NODE_ROOTS {
+        remove_directory(&Path::new(root).join(name));
     }
 }
 
@@ -162,9 +175,7 @@ fn remove(kind: Kind, name: &str) {
         }
         Kind::Process => end_loader(name),
         Kind::Node => remove_node(name),
-        Kind::Scratch => {
-            let _gone = fs::remove_dir_all(scratch_path(name));
-        }
+        Kind::Scratch => remove_scratch(name),
     }
 }
 
@@ -181,18 +192,42 @@ fn own_directory() -> Result<&'static Path> {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     let directory = DIRECTORY.get_or_init(|| Path::new(ROOT).join(process::id().to_string()));
     if !directory.join(START_TIME).exists() {
-        fs::create_dir_all(directory)
-            .with_context(|| format!("create {} (are you root?)", directory.display()))?;
+        make_directory(directory)?;
         let started = start_time(&process::id().to_string()).unwrap_or_default();
         fs::write(directory.join(START_TIME), started).context("write the start time")?;
     }
     Ok(directory)
 }
 
+/// An entry makes directories and then a file in them, and the last one takes them away.
+fn one_thread_at_a_time() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// With its parents, which another process may remove as long as they are empty.
+fn make_directory(path: &Path) -> Result<()> {
+    loop {
+        match fs::create_dir_all(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            made => return made.with_context(|| format!("create {} (are you root?)", path.display())),
+        }
+    }
+}
+
+/// With what is in it, and its parent if nothing else is there.
+fn remove_directory(path: &Path) {
+    let _gone = fs::remove_dir_all(path);
+    if let Some(parent) = path.parent() {
+        let _others_are_there = fs::remove_dir(parent);
+    }
+}
+
 fn is_alive(directory: &Path) -> bool {
     let pid = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let recorded = fs::read_to_string(directory.join(START_TIME)).unwrap_or_default();
-    start_time(&pid).is_some_and(|started| started == recorded)
+    // A process that has no start time on record yet is about to write it.
+    start_time(&pid).is_some_and(|started| started == recorded || recorded.is_empty())
 }
 
 /// When a process was started, in clock ticks since boot: tells it from a later one with the same id.
