@@ -4,7 +4,7 @@
 //! packets are forwarded and after every point of which another start succeeds:
 //!
 //! 1. `load`: load new programs with the pinned maps, or, for a map whose definition has changed, with a new one that
-//!    is pinned beside it;
+//!    is pinned beside it; one of another size takes over what connections and services need of the old one;
 //! 2. the caller fills the maps, through [`Programs::tables`];
 //! 3. [`Programs::ensure_attached`], then [`Programs::ensure_xdp`]: every link that is there gets its program replaced,
 //!    which the kernel does between two packets; every other one is made; behind an uplink's program there is another one where XDP
@@ -13,6 +13,8 @@
 //! 5. [`prune_links`] and [`prune_filters`]: what is attached to devices that are not wanted any more, or by another way, goes.
 
 mod attach;
+pub mod batch;
+mod carry;
 mod cgroup;
 mod clsact;
 mod compat;
@@ -35,7 +37,7 @@ pub use self::{
     error::BpfError,
     hash_map::errno,
     load::{Programs, Request, TraceLog, load},
-    pins::remove_pins,
+    pins::{pinned_array, remove_pins},
     xdp::{XdpFound, detach_xdp, refusal, xdp_on},
 };
 

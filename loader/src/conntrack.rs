@@ -1,4 +1,4 @@
-//! Connections: read in batches, forgotten when they are over, shown and flushed.
+//! Connections: read, forgotten when they are over, shown and flushed.
 //!
 //! | module | what it holds |
 //! |---|---|
@@ -9,7 +9,6 @@
 //! | [`filter`] | which connections a verb is about |
 //! | [`flows`] | what the programs remember of them besides |
 
-pub mod batch;
 pub mod collect;
 pub mod collector;
 pub mod expiry;

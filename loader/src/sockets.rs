@@ -20,8 +20,7 @@ use common::{
 };
 
 use crate::{
-    bpf::errno,
-    conntrack::{batch, collector::shared},
+    bpf::{batch, errno, pinned_array},
     device::Netns,
     netlink::diag::Diag,
     paths::NodePaths,
@@ -100,7 +99,7 @@ fn work(paths: &NodePaths, orders: &Receiver<Vec<Namespace>>) {
 /// Looks through the map once.
 fn pass(paths: &NodePaths, namespaces: &[Namespace]) -> io::Result<()> {
     let started = Instant::now();
-    let backends = shared(paths, name::BACKENDS, size_of::<Backend>())?;
+    let backends = pinned_array(paths, name::BACKENDS, size_of::<Backend>())?;
     let data = MapData::from_pin(paths.map(name::SOCKETS)).map_err(errno)?;
     let mut lost: HashMap<u64, Lost> = HashMap::new();
     let mut entries = 0_u64;

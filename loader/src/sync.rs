@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`contents`](mod@contents) | from the desired state and the facts of the node to entries: a pure function |
 //! | [`slots`] | which traffic counter belongs to which pod and peer, stable over restarts |
-//! | [`apply`](mod@apply) | the difference, written so that nothing that stays is missing for a moment |
+//! | [`apply`] | the difference, written so that nothing that stays is missing for a moment |
 //! | [`services`] | services, whose maps are shared memory and change word by word |
 //! | [`shared`] | that memory |
 
@@ -18,7 +18,7 @@ pub mod slots;
 mod memory;
 
 pub use self::{
-    apply::{MapOps, SyncError, Tables, Written, apply, check_room},
+    apply::{MapOps, SyncError, Tables, Written, check_room},
     contents::{Contents, Facts, PodFacts, Prefix, contents},
     services::{ServiceMaps, Services},
     shared::Shared,

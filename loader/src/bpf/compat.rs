@@ -27,6 +27,13 @@ impl fmt::Display for Definition {
     }
 }
 
+impl Definition {
+    /// Whether they differ in nothing but their sizes.
+    pub(super) fn is_resized(&self, other: &Self) -> bool {
+        Self { max_entries: other.max_entries, ..*self } == *other
+    }
+}
+
 /// Definitions, by name, of the maps of `object` that are pinned, with the sizes that are configured.
 pub(super) fn definitions(
     object: &[u8],

@@ -16,7 +16,7 @@ use common::{
 };
 
 use super::{
-    BpfError,
+    BpfError, carry,
     compat::{Definition, capacity, definitions, pinned},
     hash_map::Hash,
     lpm_map::Lpm,
@@ -74,8 +74,16 @@ pub struct Programs {
     node: Node,
     capacities: Capacities,
     /// Maps that take the place of pinned ones when the programs are committed.
-    replaced: Vec<&'static str>,
+    replaced: Replaced,
     committed: bool,
+}
+
+/// Maps that can't be the pinned ones.
+#[derive(Default)]
+struct Replaced {
+    all: Vec<&'static str>,
+    /// Those that can have what is in the pinned ones.
+    carried: Vec<&'static str>,
 }
 
 /// Loads the programs; nothing that is attached changes.
@@ -89,7 +97,7 @@ pub fn load(request: Request<'_>) -> Result<Programs, BpfError> {
     loader.override_global(GLOBAL, &node, true);
     for map in name::ALL {
         let pin = paths.map(map);
-        loader.map_pin_path(map, if replaced.contains(&map) { pins::next(&pin) } else { pin });
+        loader.map_pin_path(map, if replaced.all.contains(&map) { pins::next(&pin) } else { pin });
         if let Some(capacity) = capacity(&capacities, map) {
             loader.map_max_entries(map, capacity);
         }
@@ -105,7 +113,11 @@ pub fn load(request: Request<'_>) -> Result<Programs, BpfError> {
     let without_sockets = if node.has(feature::SOCKETS) { load_sockets(&mut ebpf, paths)? } else { None };
     let trace = trace_log(&mut ebpf)?;
     let tables = take_tables(&mut ebpf, &wanted)?;
-    let service_maps = Some(take_service_maps(&mut ebpf, &wanted)?);
+    let mut service_maps = take_service_maps(&mut ebpf, &wanted)?;
+    if replaced.carried.contains(&name::SERVICES) {
+        carry::services(&mut service_maps, paths)?;
+    }
+    carry::connections(&mut ebpf, &replaced.carried, paths)?;
     let elements = wanted.get(name::EPOCHS).map_or(0, |definition| definition.max_entries);
     let epochs = shared(&mut ebpf, name::EPOCHS, elements, size_of::<u64>())?;
     let room = wanted.get(name::NAMESPACES).map_or(0, |definition| definition.max_entries);
@@ -119,7 +131,7 @@ pub fn load(request: Request<'_>) -> Result<Programs, BpfError> {
         paths,
         tail_calls,
         tables,
-        service_maps,
+        service_maps: Some(service_maps),
         epochs,
         pod_traffic,
         peer_traffic,
@@ -219,7 +231,8 @@ impl Programs {
             })?;
             pins::advance(&pin)?;
         }
-        for map in self.replaced.drain(..) {
+        carry::connections(&mut self.ebpf, &self.replaced.carried, &self.paths)?;
+        for map in std::mem::take(&mut self.replaced).all {
             pins::advance(&self.paths.map(map))?;
         }
         self.committed = true;
@@ -228,24 +241,44 @@ impl Programs {
 }
 
 /// Which pinned maps can't be used. What a start that came to nothing has left beside them is removed.
-fn incompatible(
-    wanted: &HashMap<&'static str, Definition>,
-    paths: &NodePaths,
-) -> Result<Vec<&'static str>, BpfError> {
-    let mut incompatible = Vec::new();
+fn incompatible(wanted: &HashMap<&'static str, Definition>, paths: &NodePaths) -> Result<Replaced, BpfError> {
+    let mut replaced = Replaced::default();
+    let mut usable = Vec::new();
+    // Elements that others refer to by number have to fit in.
+    let mut services_fit = true;
     for map in name::ALL {
         let pin = paths.map(map);
         pins::remove(&pins::next(&pin))?;
-        match (pinned(&pin), wanted.get(map)) {
-            (Some(found), Some(defined)) if found != *defined => {
-                log::info!("map {map} is made anew: {defined}, where the pinned one is {found}");
-                incompatible.push(map);
-            }
-            (None, _) => pins::remove(&pin)?,
-            _ => {}
+        let (Some(found), Some(defined)) = (pinned(&pin), wanted.get(map)) else {
+            pins::remove(&pin)?;
+            services_fit &= !carry::OF_SERVICES.contains(&map);
+            continue;
+        };
+        let is_resized = found.is_resized(defined);
+        if carry::OF_SERVICES.contains(&map) {
+            services_fit &= is_resized && found.max_entries <= defined.max_entries;
+        }
+        if found == *defined {
+            usable.push(map);
+            continue;
+        }
+        log::info!("map {map} is made anew: {defined}, where the pinned one is {found}");
+        replaced.all.push(map);
+        if is_resized && !carry::OF_SERVICES.contains(&map) {
+            replaced.carried.push(map);
         }
     }
-    Ok(incompatible)
+    if carry::OF_SERVICES.iter().any(|map| replaced.all.contains(map)) {
+        replaced.all.extend(carry::OF_SERVICES.iter().filter(|map| usable.contains(map)));
+        if services_fit {
+            replaced.carried.extend(carry::OF_SERVICES);
+        } else {
+            log::warn!(
+                "the maps of services can't take over what is in the old ones: services begin anew, and connections with them end"
+            );
+        }
+    }
+    Ok(replaced)
 }
 
 /// The program called `name`.

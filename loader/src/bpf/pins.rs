@@ -7,8 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::BpfError;
-use crate::paths::NodePaths;
+use aya::maps::MapData;
+
+use super::{BpfError, hash_map::errno};
+use crate::{paths::NodePaths, sync::Shared};
 
 /// What the pin of something new is called until it replaces what is there.
 const NEXT: &str = "_next";
@@ -60,6 +62,13 @@ pub(super) fn remove(path: &Path) -> Result<(), BpfError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("unlink", path)(error)),
         _ => Ok(()),
     }
+}
+
+/// The memory of a pinned array, to be read.
+pub fn pinned_array(paths: &NodePaths, map: &'static str, value_size: usize) -> io::Result<Shared> {
+    let data = MapData::from_pin(paths.map(map)).map_err(errno)?;
+    let elements = data.info().map_err(errno)?.max_entries();
+    Shared::map_read_only(data.fd(), elements, value_size)
 }
 
 /// Removes all of a node's pins, links first, and what is then empty. Returns how many, and what went wrong.

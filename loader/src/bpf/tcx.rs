@@ -1,11 +1,14 @@
 //! TCX (Linux 6.6): one pinned link per program and device, whose program is replaced in place.
 
+use std::io;
+
 use aya::programs::{
     LinkOrder, ProgramError, SchedClassifier, TcAttachType,
     links::{FdLink, PinnedLink},
     tc::{SchedClassifierLink, SchedClassifierLinkId, TcAttachOptions},
 };
 use common::counters::Hook;
+use nix::net::if_::if_nametoindex;
 
 use super::{BpfError, Programs, error::invalid, load::classifier, pins};
 use crate::netlink::{Direction, Link};
@@ -38,6 +41,11 @@ impl Programs {
         let attached =
             program.attach_with_options(&device.name, attach_type(direction), order).map_err(failed)?;
         let link = fd_link(program, attached).map_err(failed)?;
+        // It was asked for by name, and the name may be another device's by now, which gets a link of its own.
+        if if_nametoindex(device.name.as_str()) != Ok(device.index) {
+            let gone = io::Error::from_raw_os_error(libc::ENODEV);
+            return Err(failed(ProgramError::IOError(gone)));
+        }
         link.pin(&pin).map_err(|error| BpfError::Program {
             call: "pin the link of",
             program: name,

@@ -9,7 +9,6 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use aya::maps::MapData;
 use common::{
     interest::Bit,
     maps::{Backend, Service, name},
@@ -20,11 +19,10 @@ use super::{
     table::{Table, ticks},
 };
 use crate::{
-    bpf::errno,
+    bpf::pinned_array,
     desired::Timeouts,
     paths::NodePaths,
     state::{CollectorState, PassState},
-    sync::Shared,
 };
 
 /// Between two passes.
@@ -152,8 +150,8 @@ impl Worker {
     }
 
     fn pass(&mut self, settings: &Settings) -> io::Result<()> {
-        let services = shared(&self.paths, name::SERVICES, size_of::<Service>())?;
-        let backends = shared(&self.paths, name::BACKENDS, size_of::<Backend>())?;
+        let services = pinned_array(&self.paths, name::SERVICES, size_of::<Service>())?;
+        let backends = pinned_array(&self.paths, name::BACKENDS, size_of::<Backend>())?;
         let mut needed = HashSet::new();
         for map in [name::CONNTRACK4, name::CONNTRACK6] {
             let before = self.state.passes.get(map).map_or(0, |pass| pass.entries);
@@ -213,13 +211,6 @@ fn add(totals: &mut HashMap<BackendId, Total>, more: &HashMap<BackendId, Total>)
     for (backend, total) in more {
         totals.entry(*backend).or_default().add(total.connections, total.packets, total.bytes);
     }
-}
-
-/// The memory of a pinned array, to be read.
-pub fn shared(paths: &NodePaths, map: &'static str, value_size: usize) -> io::Result<Shared> {
-    let data = MapData::from_pin(paths.map(map)).map_err(errno)?;
-    let elements = data.info().map_err(errno)?.max_entries();
-    Shared::map_read_only(data.fd(), elements, value_size)
 }
 
 /// Whoever has died with it has left nothing half done.

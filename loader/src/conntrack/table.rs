@@ -13,11 +13,11 @@ use aya::{
 use common::maps::{Connection, Tuple, connection_flag, name};
 use nix::time::{ClockId, clock_gettime};
 
-use super::{
-    batch,
-    expiry::{Half, Pair},
+use super::expiry::{Half, Pair};
+use crate::{
+    bpf::{batch, errno},
+    paths::NodePaths,
 };
-use crate::{bpf::errno, paths::NodePaths};
 
 /// An address as a table has it.
 pub trait Address: Copy + PartialEq + Into<IpAddr> + Send + 'static {

@@ -8,9 +8,9 @@ use common::maps::{Backend, Connection, Tuple, backend_flag, backend_state, name
 
 use super::connections::for_each;
 use crate::{
+    bpf::pinned_array,
     conntrack::{
         collect::{BackendId, Total, backend_of},
-        collector::shared,
         table::Address,
     },
     paths::NodePaths,
@@ -52,7 +52,7 @@ fn frontends(exposure: ExposureState) -> FrontendRow {
 
 /// The backends of each service port, by its number.
 fn backends(paths: &NodePaths) -> anyhow::Result<HashMap<u32, Vec<BackendRow>>> {
-    let elements = shared(paths, name::BACKENDS, size_of::<Backend>()).with_context(|| {
+    let elements = pinned_array(paths, name::BACKENDS, size_of::<Backend>()).with_context(|| {
         format!("map {} of node {}; start it with `loader run`", name::BACKENDS, paths.node())
     })?;
     let ever = CollectorState::read(&paths.collector()).unwrap_or_default().totals;

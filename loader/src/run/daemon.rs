@@ -189,12 +189,13 @@ impl Daemon {
                 log::warn!("pod {} is not connected: {}", pod.name, pod.reason);
             }
         }
-        if self.failure.take().is_some() {
+        let recovered = self.failure.take().is_some();
+        if recovered {
             log::info!("recovered");
         }
         let changed = before != Some(&outcome);
         self.outcome = Some(outcome);
-        if changed {
+        if changed || recovered {
             self.write_state();
         }
     }

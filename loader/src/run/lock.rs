@@ -1,9 +1,9 @@
 //! One loader per node.
 
 use std::{
-    fs::{self, File, Metadata, OpenOptions},
+    fs::{self, File, Metadata, OpenOptions, Permissions},
     io::{self, Read as _, Seek as _, Write as _},
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     process,
 };
@@ -66,8 +66,13 @@ impl NodeLock {
 }
 
 fn open(directory: &Path, path: &Path) -> io::Result<File> {
+    // Whoever may read a file may lock it, and would keep loaders away.
+    const OWN: u32 = 0o600;
+
     fs::create_dir_all(directory)?;
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(OWN).open(path)?;
+    file.set_permissions(Permissions::from_mode(OWN))?;
+    Ok(file)
 }
 
 /// Whether the locked file is still the one that others find: a cleanup that held the lock before us has deleted it.

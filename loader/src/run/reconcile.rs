@@ -33,7 +33,7 @@ use crate::{
     netlink::{Handle, Link},
     paths::NodePaths,
     state::{PeerState, PodState, SocketsState, State, TcState, WaitingPod, XdpState},
-    sync::{self, Contents, Facts, Services, Slots},
+    sync::{self, Contents, Facts, Services, Slots, SyncError, Written, apply},
 };
 
 /// What keeps the node as it should be.
@@ -161,8 +161,9 @@ impl Reconciler {
         self.choose_tc(desired)?;
         self.xdp.look(&self.paths, desired.xdp, &devices.uplinks)?;
         self.ensure_programs(desired, &devices, remembered)?;
-        self.fill_maps(desired, &devices)?;
+        let contents = self.fill_maps(desired, &devices)?;
         self.sync_services(desired, &mut problems);
+        self.empty_maps(&contents)?;
         self.attach(desired, &devices, &mut problems)?;
         self.sockets.end_lost_ones(&self.paths, &desired.sockets);
         self.tidy(desired, &devices)?;
@@ -298,8 +299,9 @@ impl Reconciler {
         Ok(())
     }
 
-    fn fill_maps(&mut self, desired: &Desired, devices: &Devices) -> anyhow::Result<()> {
-        let Some(programs) = &mut self.programs else { return Ok(()) };
+    /// Writes what maps lack, and returns what they are to have.
+    fn fill_maps(&mut self, desired: &Desired, devices: &Devices) -> anyhow::Result<Contents> {
+        let Some(programs) = &mut self.programs else { return Ok(Contents::default()) };
         // Of copies, so that a state that can't be reached changes nobody's counters.
         let (mut pod_slots, mut peer_slots) = (self.pod_slots.clone(), self.peer_slots.clone());
         let capacities = &desired.capacities;
@@ -322,15 +324,16 @@ impl Reconciler {
         (self.pod_slots, self.peer_slots) = (pod_slots, peer_slots);
         fresh_pods.into_iter().try_for_each(|slot| programs.reset_pod(slot))?;
         fresh_peers.into_iter().try_for_each(|slot| programs.reset_peer(slot))?;
-        let written = sync::apply(&mut programs.tables, &contents);
-        if !matches!(&written, Ok(written) if *written == sync::Written::default()) {
-            programs.expire_flows();
-        }
-        let written = written?;
-        if written != sync::Written::default() {
-            log::info!("maps: {} entries written, {} removed", written.inserted, written.removed);
-        }
-        Ok(())
+        let written = apply::add(&mut programs.tables, &contents);
+        settle(programs, written)?;
+        Ok(contents)
+    }
+
+    /// Removes from maps what they are not to have, now that no service chooses it any more.
+    fn empty_maps(&mut self, contents: &Contents) -> anyhow::Result<()> {
+        let Some(programs) = &mut self.programs else { return Ok(()) };
+        let written = apply::remove(&mut programs.tables, contents);
+        settle(programs, written)
     }
 
     fn sync_services(&mut self, desired: &Desired, problems: &mut Vec<String>) {
@@ -443,6 +446,18 @@ impl Reconciler {
         let (mtu, xdp, sockets) = (devices.overlay_mtu, self.xdp.state(), self.sockets.state());
         Outcome { mtu, pods, waiting, peers: peers.collect(), tc, xdp, sockets, problems }
     }
+}
+
+/// What follows once maps have been written, or part of them.
+fn settle(programs: &Programs, written: Result<Written, SyncError>) -> anyhow::Result<()> {
+    if !matches!(&written, Ok(written) if *written == Written::default()) {
+        programs.expire_flows();
+    }
+    let written = written?;
+    if written != Written::default() {
+        log::info!("maps: {} entries written, {} removed", written.inserted, written.removed);
+    }
+    Ok(())
 }
 
 impl Devices {

@@ -1,7 +1,8 @@
 //! Writes the difference between what the maps hold and what they should hold.
 //!
-//! Only entries that differ are written. What is added comes before what goes, and within that the order is that in which
-//! a packet meets the maps backwards: by the time a route says that a peer exists, everything else about it is there.
+//! Only entries that differ are written. What is [added](add) comes before what is [removed](remove), with the change of the services
+//! between them, which choose what is there; and within that the order is that in which a packet meets the maps backwards: by the
+//! time a route says that a peer exists, everything else about it is there.
 
 use std::{collections::BTreeMap, io};
 
@@ -73,10 +74,28 @@ pub struct Written {
     pub removed: usize,
 }
 
-/// Brings every map to `wanted`; writes nothing at all if one has no room for it.
-pub fn apply(tables: &mut Tables, wanted: &Contents) -> Result<Written, SyncError> {
+/// Adds what maps lack of `wanted`; writes nothing at all if one has no room for it. What is not wanted stays, but in a map that has
+/// no room for both.
+pub fn add(tables: &mut Tables, wanted: &Contents) -> Result<Written, SyncError> {
     check_room(tables, wanted)?;
-    let mut steps: [Box<dyn Step + '_>; 8] = [
+    let mut written = Written::default();
+    for step in &mut steps(tables, wanted)? {
+        step.add(&mut written)?;
+    }
+    Ok(written)
+}
+
+/// Removes what is not `wanted`.
+pub fn remove(tables: &mut Tables, wanted: &Contents) -> Result<Written, SyncError> {
+    let mut written = Written::default();
+    for step in steps(tables, wanted)?.iter_mut().rev() {
+        step.remove(&mut written)?;
+    }
+    Ok(written)
+}
+
+fn steps<'a>(tables: &'a mut Tables, wanted: &Contents) -> Result<[Box<dyn Step + 'a>; 8], SyncError> {
+    Ok([
         step(&mut *tables.sources4, &wanted.sources4)?,
         step(&mut *tables.sources6, &wanted.sources6)?,
         step(&mut *tables.pods4, &wanted.pods4)?,
@@ -85,15 +104,7 @@ pub fn apply(tables: &mut Tables, wanted: &Contents) -> Result<Written, SyncErro
         step(&mut *tables.vteps6, &wanted.vteps6)?,
         step(&mut *tables.routes4, &wanted.routes4)?,
         step(&mut *tables.routes6, &wanted.routes6)?,
-    ];
-    let mut written = Written::default();
-    for step in &mut steps {
-        step.add(&mut written)?;
-    }
-    for step in steps.iter_mut().rev() {
-        step.remove(&mut written)?;
-    }
-    Ok(written)
+    ])
 }
 
 /// Whether every map has room for `wanted`.
@@ -200,6 +211,11 @@ fn refused(call: &'static str, map: &'static str) -> impl Fn(io::Error) -> SyncE
 mod tests {
     use super::*;
     use crate::sync::memory::{Log, Memory, Op, tables};
+
+    fn apply(tables: &mut Tables, wanted: &Contents) -> Result<Written, SyncError> {
+        let (added, removed) = (add(tables, wanted)?, remove(tables, wanted)?);
+        Ok(Written { inserted: added.inserted + removed.inserted, removed: added.removed + removed.removed })
+    }
 
     fn vtep(last: u8, peer: u32) -> ([u8; 4], Vtep) {
         ([10, 0, 0, last], Vtep { peer })

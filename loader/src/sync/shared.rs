@@ -107,6 +107,13 @@ impl Shared {
         }
     }
 
+    /// Writes what `from` has, as far as there are elements for it.
+    pub fn copy(&self, from: &Self) {
+        for (to, from) in self.words().iter().zip(from.words()) {
+            to.store(from.load(Ordering::Acquire), Ordering::Release);
+        }
+    }
+
     /// Adds one to the first word of every element.
     pub fn advance(&self) {
         for element in 0..self.len() {
