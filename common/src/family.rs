@@ -70,6 +70,9 @@ pub trait Family: Copy + Sized + 'static {
     /// [`Reason::TtlExceeded`] if none is left, and the header is as it was.
     fn take_hop<P: Packet>(packet: &mut P, offset: usize) -> Result<(), Reason>;
 
+    /// Writes how many hops the packet of the header at `offset` may take.
+    fn set_hops<P: Packet>(packet: &mut P, offset: usize, hops: u8);
+
     /// Writes the type of service of the header at `offset`.
     fn set_tos<P: Packet>(packet: &mut P, offset: usize, tos: u8);
 
@@ -112,6 +115,9 @@ pub trait Family: Copy + Sized + 'static {
     /// What stands for a client whose answers would not come this way otherwise.
     fn loopback(node: &Node) -> Self::Addr;
 }
+
+/// Hops that a packet of our own may take, as Linux's own.
+pub const TTL: u8 = 64;
 
 /// What a header of our own has to be told.
 pub struct Fields<F: Family> {

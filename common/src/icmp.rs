@@ -6,7 +6,7 @@ use crate::{
     answer::{self, Answer},
     checksum,
     counters::Reason,
-    family::{Family, Fields, Fragment, Ip},
+    family::{Family, Fields, Fragment, Ip, TTL},
     maps::Budget,
     packet::Packet,
     tables::Dataplane,
@@ -59,6 +59,8 @@ pub fn echo<F: Family, D: Dataplane>(packet: &mut D, ip: &mut Ip<F>) -> Answer {
         return Answer::Withheld;
     }
     F::readdress(packet, ETH_LEN, ip.dst, ip.src);
+    // Not those that the request had left: that one has come all its way.
+    F::set_hops(packet, ETH_LEN, TTL);
     if let Some(header) = packet.at_mut::<Icmpv4Hdr>(ip.payload()) {
         let old = [header.type_, header.code];
         header.type_ = F::ECHO_REPLY;
@@ -137,7 +139,7 @@ fn write<F: Family, D: Dataplane>(
         *header = Icmpv4Hdr { type_: icmp_type, code, check: checksum::finish(sum), data };
     }
     if let Some(header) = packet.at_mut::<F::Header>(ETH_LEN) {
-        let fields = Fields { src: *from, dst: ip.src, protocol: F::ICMP, tos: 0, ttl: 64, payload: len };
+        let fields = Fields { src: *from, dst: ip.src, protocol: F::ICMP, tos: 0, ttl: TTL, payload: len };
         F::write(header, &fields);
     }
     answer::turn(packet);

@@ -43,7 +43,9 @@ fn end_of_ip<P: Packet>(packet: &P, offset: usize) -> Option<(usize, u8)> {
     match packet.at::<Eth>(offset)?.ether_type {
         ether_type::IPV4 => {
             let header = packet.at::<[u8; 20]>(start)?;
-            (header[0] == 0x45).then_some((start + 20, header[9]))
+            // Not ICMP: an error is looked into further, to the ports of the packet that it quotes.
+            let plain = header[0] == 0x45 && header[9] != protocol::ICMP;
+            plain.then_some((start + 20, header[9]))
         }
         ether_type::IPV6 => {
             let header = packet.at::<[u8; 40]>(start)?;
@@ -84,6 +86,15 @@ mod tests {
         builder.udp(40000, 8472).write(&mut bytes, &vxlan).unwrap();
         assert_eq!(needed(&Memory::packet(&bytes), true), 50 + 54);
         assert_eq!(needed(&Memory::packet(&bytes), false), 54);
+    }
+
+    /// An error quotes the headers of a packet, which are translated with it.
+    #[test]
+    fn icmp_needs_more() {
+        let mut bytes = Vec::new();
+        let builder = PacketBuilder::ethernet2([1; 6], [2; 6]).ipv4([192, 0, 2, 1], [10, 240, 0, 20], 64);
+        builder.icmpv4_raw(3, 4, [0, 0, 5, 120]).write(&mut bytes, &tcp(&[0; 1000])[14..562]).unwrap();
+        assert_eq!(needed(&Memory::packet(&bytes), true), UNUSUAL);
     }
 
     /// A neighbour solicitation is looked into further than any other header.

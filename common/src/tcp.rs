@@ -4,7 +4,7 @@ use crate::{
     answer::{self, Answer},
     checksum,
     counters::Reason,
-    family::{Family, Fields, Fragment, Ip},
+    family::{Family, Fields, Fragment, Ip, TTL},
     icmp,
     tables::Dataplane,
     wire::{ETH_LEN, Wire, protocol},
@@ -86,7 +86,7 @@ pub fn reset<F: Family, D: Dataplane>(packet: &mut D, ip: &mut Ip<F>) -> Answer 
     if let Some(place) = packet.at_mut::<Header>(ETH_LEN + F::HEADER_LEN) {
         *place = header;
     }
-    let fields = Fields { src: ip.dst, dst: ip.src, protocol: protocol::TCP, tos: 0, ttl: 64, payload: LEN };
+    let fields = Fields { src: ip.dst, dst: ip.src, protocol: protocol::TCP, tos: 0, ttl: TTL, payload: LEN };
     if let Some(place) = packet.at_mut::<F::Header>(ETH_LEN) {
         F::write(place, &fields);
     }

@@ -4,7 +4,7 @@ use network_types::udp::UdpHdr;
 
 use crate::{
     counters::Reason,
-    family::{Family, Fields, Fragment, Ip},
+    family::{Family, Fields, Fragment, Ip, TTL},
     node::Node,
     tables::{Dataplane, Tables, Underlay},
     wire::{ETH_LEN, Eth, Mac, Wire, protocol},
@@ -32,9 +32,6 @@ const fn vni(node: &Node) -> [u8; 4] {
     let [a, b, c] = node.vni;
     [a, b, c, 0]
 }
-
-/// Hops that a tunnel packet may take, as Linux's own.
-const TTL: u8 = 64;
 
 /// A tunnel packet up to the inner frame.
 #[repr(C)]

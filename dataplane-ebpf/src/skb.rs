@@ -302,8 +302,12 @@ impl Packet for Skb {
 
     #[inline(always)]
     fn has_vlan(&self) -> bool {
-        // The kernel has moved the tag beside the packet before TC sees it (`skb_vlan_untag` in net/core/dev.c).
-        self.context().vlan_present != 0
+        /// The number of the VLAN in a tag (IEEE 802.1Q). Zero is none: such a tag says nothing but a priority.
+        const NUMBER: u32 = 0xfff;
+        // The kernel has moved the tag beside the packet before TC sees it (`skb_vlan_untag` in net/core/dev.c), and takes it off what is
+        // received with no number in it (`__netif_receive_skb_core` there).
+        let context = self.context();
+        context.vlan_present != 0 && context.vlan_tci & NUMBER != 0
     }
 
     #[inline(always)]

@@ -5,7 +5,7 @@
 //!
 //! 1. `load`: load new programs with the pinned maps, or, for a map whose definition has changed, with a new one that
 //!    is pinned beside it; one of another size takes over what connections and services need of the old one;
-//! 2. the caller fills the maps, through [`Programs::tables`];
+//! 2. the caller fills the maps, through [`Programs::tables`], and has connections [caught up](Programs::catch_up);
 //! 3. [`Programs::ensure_attached`], then [`Programs::ensure_xdp`]: every link that is there gets its program replaced,
 //!    which the kernel does between two packets; every other one is made; behind an uplink's program there is another one where XDP
 //!    may run (`tail_call`); so with [`Programs::ensure_sockets`], on the cgroup;

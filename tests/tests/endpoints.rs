@@ -73,6 +73,51 @@ fn udp_moves_on_when_its_backend_goes() -> Result<()> {
     Ok(())
 }
 
+/// SV-5, NP-9: a node port that becomes another service's takes a UDP client along that keeps sending; TCP goes on with whom it has.
+#[test]
+fn udp_follows_a_node_port_to_another_service() -> Result<()> {
+    const PORTS: [u16; 3] = [30_080, 30_081, 30_082];
+    require!(setup::ready_with_loader());
+    let mut bed = Bed::two_nodes(|facts, config| {
+        config.services.push(facts.node_port_service("web", 1, PORTS[0], &[(0, 1)]));
+        config.services.push(facts.node_port_service("other", 2, PORTS[1], &[(1, 0)]));
+    })?;
+    let open = |bed: &Bed, protocol| -> Result<Vec<Session>> {
+        let called = bed.node(0).spec.addresses();
+        FAMILIES
+            .into_iter()
+            .map(|ipv4| Session::open(&bed.outside.netns, protocol, who::at(&called, ipv4, PORTS[0])?))
+            .collect()
+    };
+    let (mut udp, mut tcp) = (open(&bed, Protocol::Udp)?, open(&bed, Protocol::Tcp)?);
+    for session in udp.iter_mut().chain(&mut tcp) {
+        // Until its way is remembered.
+        for _ in 0..2 * flow_cache::STEADY {
+            ensure!(session.ask()?.server == "pod-0-1", "another backend");
+        }
+    }
+    bed.change(|config| {
+        for (service, port) in config.services.iter_mut().zip([PORTS[2], PORTS[0]]) {
+            service.ports.iter_mut().for_each(|of| of.node_port = Some(port));
+        }
+    })?;
+    for session in &mut udp {
+        let server = session.ask().context("once the port is another service's")?.server;
+        ensure!(server == "pod-1-0", "{server} answers for the other service");
+    }
+    for session in &mut tcp {
+        ensure!(session.ask()?.server == "pod-0-1", "a connection moved");
+    }
+    bed.change(|config| {
+        config.services[1].ports.iter_mut().for_each(|of| of.node_port = None);
+    })?;
+    for session in &mut udp {
+        session.patience(std::time::Duration::from_secs(1))?;
+        ensure!(session.ask().is_err(), "the port is nobody's, and somebody answers");
+    }
+    Ok(())
+}
+
 /// SV-5, OV-12: what the programs remember of flows holds until services or peers change, or connections are flushed.
 #[test]
 fn what_is_remembered_of_flows_ends_with_a_change() -> Result<()> {

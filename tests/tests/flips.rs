@@ -7,8 +7,8 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use testbed::{
-    bed::{Bed, PROTOCOLS, SERVING, cluster_ip},
-    config::{Backend, Protocol, Service, ServicePort, State},
+    bed::{Bed, FAMILIES, PROTOCOLS, SERVING, cluster_ip},
+    config::{Backend, Masquerade, Protocol, Service, ServicePort, State},
     require, setup,
     traffic::{
         load::{Connections, Load},
@@ -201,6 +201,46 @@ fn editing_a_thousand_services_at_once_loses_nothing() -> Result<()> {
     nothing_dropped(&bed, &before)?;
     loads.finish()?;
     Ok(())
+}
+
+/// OP-1: maps of services of another size are made anew under load, and not a question is lost; connections outlive that, and maps of
+/// connections of another size. What begins in the very moment in which programs with such maps are attached, one by one, may have to
+/// ask again.
+#[test]
+fn maps_of_another_size_lose_no_question() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let mut bed = Bed::two_nodes(|facts, config| {
+        config.services.push(facts.node_port_service("web", 1, NODE_PORT, &[(0, 1), (1, 0)]));
+        config.masquerade = Some(Masquerade::on());
+    })?;
+    let _servers = Server::both(&bed.outside.netns, "outside", &bed.outside.addresses, SERVING)?;
+    let mut lasting = Vec::new();
+    for (ipv4, protocol) in FAMILIES.into_iter().flat_map(|ipv4| PROTOCOLS.map(|protocol| (ipv4, protocol))) {
+        for to in [cluster_ip(1, ipv4), who::at(&bed.outside.addresses, ipv4, SERVING)?] {
+            let mut session = Session::open(&bed.pod(0, 0).netns, protocol, to)?;
+            let seen = session.ask()?;
+            lasting.push((session, seen));
+        }
+    }
+    let loads = Loads::start(&bed)?;
+    let before = bed.node(0).counters()?;
+    let mut resize = |sizes: &[(&str, u32)]| -> Result<()> {
+        bed.change(|config| config.maps.extend(sizes.iter().map(|(map, size)| ((*map).to_owned(), *size))))?;
+        for (session, seen) in &mut lasting {
+            let again = session.ask().with_context(|| format!("with {sizes:?}"))?;
+            ensure!(again == *seen, "{seen:?} before {sizes:?}, and then {again:?}");
+        }
+        Ok(())
+    };
+    for map in [("frontends", 70_000), ("services", 40_000), ("maglev", 1_100_000), ("backends", 140_000)] {
+        resize(&[map])?;
+        loads.go_on().with_context(|| format!("with {map:?}"))?;
+    }
+    resize(&[("source-ranges", 9000), ("pods", 2048)])?;
+    loads.finish()?;
+    resize(&[("conntrack", 300_000), ("affinity", 70_000), ("fragments", 9000), ("sockets", 70_000)])?;
+    resize(&[("conntrack", 200_000), ("affinity", 60_000)])?;
+    nothing_dropped(&bed, &before)
 }
 
 /// Never stale: backends that are taken out without any warning cost at most what was on its way to them at that moment.

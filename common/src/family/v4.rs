@@ -131,6 +131,15 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn set_hops<P: Packet>(packet: &mut P, offset: usize, hops: u8) {
+        if let Some(header) = packet.at_mut::<Ipv4Hdr>(offset) {
+            let old = [header.ttl, header.proto];
+            header.ttl = hops;
+            header.check = checksum::update(header.check, old, [hops, header.proto]);
+        }
+    }
+
+    #[inline(always)]
     fn set_tos<P: Packet>(packet: &mut P, offset: usize, tos: u8) {
         if let Some(header) = packet.at_mut::<Ipv4Hdr>(offset) {
             let old = [header.vihl, header.tos];

@@ -123,6 +123,16 @@ impl Family for V6 {
     }
 
     #[inline(always)]
+    fn set_hops<P: Packet>(packet: &mut P, offset: usize, hops: u8) {
+        if let Some(header) = packet.at_mut::<Ipv6Hdr>(offset) {
+            let old = [header.next_hdr, header.hop_limit];
+            header.hop_limit = hops;
+            let new = [header.next_hdr, hops];
+            packet.word_changed(old, new);
+        }
+    }
+
+    #[inline(always)]
     fn set_tos<P: Packet>(packet: &mut P, offset: usize, tos: u8) {
         if let Some(header) = packet.at_mut::<Ipv6Hdr>(offset) {
             let old = [header.vcf[0], header.vcf[1]];

@@ -1,6 +1,6 @@
 //! A packet of a connection that is known.
 
-use super::reserve;
+use super::{reserve, service};
 use crate::{
     family::{Family, Fragment, Ip},
     flow_cache::{self, learning},
@@ -166,7 +166,15 @@ where
     if masqueraded && entry.becomes().src != F::underlay(packet.node()) {
         return changed;
     }
-    if opens && is_over::<F, D>(packet, staged, entry) { Standing::Renew } else { Standing::Good }
+    if opens && is_over::<F, D>(packet, staged, entry) {
+        return Standing::Renew;
+    }
+    // A frontend may have become another service's, or nobody's: TCP goes on with whom it has, as everywhere.
+    let may_move = service != Connection::<F::Addr>::NO_SERVICE && (opens || protocol == protocol::UDP);
+    if may_move && !service::is_called::<F, D>(packet, &staged.key, service) {
+        return Standing::Renew;
+    }
+    Standing::Good
 }
 
 /// Whether a SYN begins something new: either end has closed what had this tuple before (CT-2).

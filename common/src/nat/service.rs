@@ -64,6 +64,17 @@ fn called<F: Family, D: Dataplane>(packet: &D, key: &Tuple<F::Addr>, side: Side)
     packet.frontend(&frontend).map(|frontend| frontend.service)
 }
 
+/// Whether a packet's destination is that service's still, for whomever.
+#[inline(always)]
+pub fn is_called<F: Family, D: Dataplane>(packet: &D, key: &Tuple<F::Addr>, service: u32) -> bool {
+    let mut frontend = frontend::<F>(key.dst, key.dst_port, key.protocol);
+    if packet.frontend(&frontend).is_some_and(|found| found.service == service) {
+        return true;
+    }
+    frontend.scope = scope::HANDED_ON;
+    packet.frontend(&frontend).is_some_and(|found| found.service == service)
+}
+
 /// What becomes of a packet that calls no service: a service address has no other ports.
 #[inline(always)]
 fn nobody<F: Family, D: Dataplane>(packet: &D, key: &Tuple<F::Addr>) -> Step {

@@ -42,8 +42,7 @@ pub(super) fn services(maps: &mut ServiceMaps, paths: &NodePaths) -> Result<(), 
     all(&Lpm { name: name::SOURCE_RANGES, capacity: 0, map }, &mut *maps.source_ranges)
 }
 
-/// Adds what pinned maps of connections have to those of `maps` that are to take their places. To be called once more when every
-/// packet meets the new ones: what has begun in between is added too.
+/// Adds what pinned maps of connections have to those of `maps` that are to take their places, if they don't have it yet.
 pub(super) fn connections(ebpf: &mut Ebpf, maps: &[&'static str], paths: &NodePaths) -> Result<(), BpfError> {
     for map in maps {
         match *map {

@@ -201,6 +201,12 @@ impl Programs {
         reset(&mut self.peer_traffic, name::PEER_TRAFFIC, slot)
     }
 
+    /// Tells new maps of the connections that have begun since they were filled: to be called before the programs are attached, so that
+    /// they know all that are older than the moment in which they are.
+    pub fn catch_up(&mut self) -> Result<(), BpfError> {
+        carry::connections(&mut self.ebpf, &self.replaced.carried, &self.paths)
+    }
+
     /// Pins the programs, and lets new maps take the place of the pinned ones: to be called when every link has the new
     /// programs.
     pub fn commit(&mut self) -> Result<(), BpfError> {
@@ -231,7 +237,7 @@ impl Programs {
             })?;
             pins::advance(&pin)?;
         }
-        carry::connections(&mut self.ebpf, &self.replaced.carried, &self.paths)?;
+        self.catch_up()?;
         for map in std::mem::take(&mut self.replaced).all {
             pins::advance(&self.paths.map(map))?;
         }

@@ -391,6 +391,7 @@ impl Reconciler {
         problems: &mut Vec<String>,
     ) -> anyhow::Result<()> {
         let Some(programs) = &mut self.programs else { return Ok(()) };
+        programs.catch_up()?;
         for (hook, device) in devices.hooks() {
             match programs.ensure_attached(&mut self.netlink, hook, device, self.tc) {
                 Ok(()) => {}

@@ -194,7 +194,11 @@ fn a_service_address_answers_ping() -> Result<()> {
             let back = Ip::new(vip(family), here.address(family));
             let (kind, body) =
                 (if family == Family::V4 { 0 } else { 129 }, [0, 7, 0, 1, b'p', b'i', b'n', b'g']);
-            ensure!(outcome.seen.bytes == here.receives(&back.icmp(kind, 0, &body)));
+            let reply = here.receives(&back.icmp(kind, 0, &body));
+            ensure!(outcome.seen.bytes == reply);
+            // However long the way of the request was.
+            let last = Ip { ttl: 1, ..ip }.echo(7, 1, b"ping");
+            ensure!(node.from_pod(here, &here.sends(&last))?.seen.bytes == reply);
         }
         Ok(())
     })
