@@ -23,9 +23,9 @@ pub const QUOTE: usize = checksum::TAIL;
 const ICMP_LEN: usize = size_of::<Icmpv4Hdr>();
 
 /// ICMP errors a second that one CPU sends at most, as Linux's `icmp_msgs_per_sec` (RFC 4443, section 2.4 (f)).
-const PER_SECOND: u64 = 1000;
+pub const PER_SECOND: u64 = 1000;
 /// ICMP errors that one CPU sends at once after a pause.
-const BURST: u64 = 100;
+pub const BURST: u64 = 100;
 
 impl Budget {
     /// Takes one, if there is one. `now` is in nanoseconds.

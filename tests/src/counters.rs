@@ -7,12 +7,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use aya::maps::{HashMap, Map, MapData, PerCpuArray};
 use common::{
     counters::{Hook, HookCounters, Outcome, Reason},
     maps::{Endpoint, Traffic, name},
 };
+use serde_json::Value;
 
 use crate::{config, wait};
 
@@ -20,9 +21,12 @@ use crate::{config, wait};
 #[derive(Clone, Debug)]
 pub struct Counters {
     pins: PathBuf,
-    /// Packets and bytes by hook and reason, of reasons that have happened.
-    counts: BTreeMap<(&'static str, &'static str), (u64, u64)>,
+    /// Of reasons that have happened.
+    counts: Counts,
 }
+
+/// Packets and bytes by names of hook and reason.
+pub type Counts = BTreeMap<(&'static str, &'static str), (u64, u64)>;
 
 impl Counters {
     /// Reads a node's counters, summed over CPUs.
@@ -38,11 +42,7 @@ impl Counters {
                     let counter = on_cpu.get(*reason);
                     (packets + counter.packets, bytes + counter.bytes)
                 });
-                let hook = if config::xdp_mode().is_some() { at_tc(hook, *reason) } else { Some(hook) };
-                if let Some(hook) = hook.filter(|_| packets > 0) {
-                    let (all, of_all) = counts.entry((hook.name(), reason.name())).or_insert((0, 0));
-                    (*all, *of_all) = (*all + packets, *of_all + bytes);
-                }
+                add(&mut counts, (hook, *reason), (packets, bytes));
             }
         }
         Ok(Self { pins: pins.to_owned(), counts })
@@ -100,11 +100,41 @@ impl Counters {
         self.counts.iter().map(|((hook, reason), (packets, bytes))| (*hook, *reason, *packets, *bytes))
     }
 
+    /// All of them.
+    #[must_use]
+    pub const fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
     /// Where it was read.
     #[must_use]
     pub fn pins(&self) -> &Path {
         &self.pins
     }
+}
+
+/// Adds what a hook has counted, at the hook that tests know it by, if it is anything.
+fn add(counts: &mut Counts, (hook, reason): (Hook, Reason), (packets, bytes): (u64, u64)) {
+    let hook = if config::xdp_mode().is_some() { at_tc(hook, reason) } else { Some(hook) };
+    if let Some(hook) = hook.filter(|_| packets > 0) {
+        let (all, of_all) = counts.entry((hook.name(), reason.name())).or_insert((0, 0));
+        (*all, *of_all) = (*all + packets, *of_all + bytes);
+    }
+}
+
+/// What `loader counters -o json` prints, as [`Counters::counts`] has it.
+pub fn printed(report: &Value) -> Result<Counts> {
+    let mut counts = Counts::new();
+    for row in report["counters"].as_array().context("no `counters`")? {
+        let hook = Hook::ALL.into_iter().find(|hook| row["hook"] == hook.name());
+        let reason = Reason::ALL.iter().find(|reason| row["reason"] == reason.name());
+        let numbers = (row["packets"].as_u64(), row["bytes"].as_u64());
+        let (Some(hook), Some(reason), (Some(packets), Some(bytes))) = (hook, reason, numbers) else {
+            bail!("counters: {row}")
+        };
+        add(&mut counts, (hook, *reason), (packets, bytes));
+    }
+    Ok(counts)
 }
 
 /// The hook that would have counted a packet without XDP: tests that know nothing of it are run with it, too.

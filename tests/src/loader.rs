@@ -67,12 +67,13 @@ pub fn verb(netns: &Netns, arguments: &[&str]) -> Result<Answer> {
     })
 }
 
-/// A running `loader run`.
+/// A running `loader run`; it ends with its value.
 #[derive(Debug)]
 pub struct Loader {
     child: Child,
     log: PathBuf,
     entry: Entry,
+    kept: bool,
 }
 
 impl Loader {
@@ -86,7 +87,7 @@ impl Loader {
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let child = command.spawn().with_context(|| format!("start `{}`", command::show(&command)))?;
         let entry = Entry::new(Kind::Process, &child.id().to_string())?;
-        let mut loader = Self { child, log, entry };
+        let mut loader = Self { child, log, entry, kept: false };
         let ready = wait::until(&format!("loader of {node} to be ready"), || loader.is_ready(node));
         ready.flatten().with_context(|| format!("the loader's log:\n{}", loader.log_tail()))?;
         Ok(loader)
@@ -146,6 +147,7 @@ impl Loader {
 
     /// Leaves the process running when this value goes.
     pub fn keep(&mut self) {
+        self.kept = true;
         self.entry.keep();
     }
 
@@ -163,6 +165,14 @@ impl Loader {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        if !self.kept {
+            let _gone = self.end(Signal::SIGKILL);
+        }
     }
 }
 

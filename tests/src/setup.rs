@@ -1,32 +1,40 @@
 //! What every suite does first: find out whether it can run here, and clean up after runs that were killed.
 
 use std::{
+    fmt,
     io::{self, Write as _},
     path::PathBuf,
     sync::OnceLock,
     thread,
 };
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use nix::sys::signal::{SigSet, Signal};
 
 use crate::{command, config, loader, registry};
 
+/// Marks an error that is no matter of the machine's: the test fails, and is not skipped.
+#[derive(Debug)]
+pub struct OutOfOrder;
+
+impl fmt::Display for OutOfOrder {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("the testbed is out of order")
+    }
+}
+
 /// Cleans up once per process. Says why when this machine can't run the testbed.
 pub fn ready() -> Result<()> {
-    static DONE: OnceLock<Result<(), String>> = OnceLock::new();
-    let done = DONE.get_or_init(|| {
-        can_run()?;
-        registry::clean(false).map_err(|error| format!("{error:#}"))?;
-        Ok(())
-    });
-    done.clone().map_err(|reason| anyhow!(reason))
+    static CLEANED: OnceLock<Result<(), String>> = OnceLock::new();
+    can_run()?;
+    let clean = || registry::clean(false).map(drop).map_err(|error| format!("{error:#}"));
+    CLEANED.get_or_init(clean).clone().map_err(|reason| anyhow!(reason).context(OutOfOrder))
 }
 
 /// As [`ready`], for what needs the loader too.
 pub fn ready_with_loader() -> Result<()> {
     ready()?;
-    loader::binary().map(drop)
+    loader::binary().map(drop).context(OutOfOrder)
 }
 
 /// For tests of what veths between nodes do and wires don't: there packets stay large, and ports are free for programs. Where
@@ -71,15 +79,11 @@ pub fn ready_with_cgroup() -> Result<()> {
     cgroup().map(drop)
 }
 
-fn can_run() -> Result<(), String> {
-    if !nix::unistd::geteuid().is_root() {
-        return Err("the testbed needs root".to_owned());
-    }
+fn can_run() -> Result<()> {
+    ensure!(nix::unistd::geteuid().is_root(), "the testbed needs root");
     let missing: Vec<&str> =
         ["ip", "bridge", "ethtool", "ping"].into_iter().filter(|tool| !command::exists(tool)).collect();
-    if !missing.is_empty() {
-        return Err(format!("not on this machine: {}", missing.join(", ")));
-    }
+    ensure!(missing.is_empty(), "not on this machine: {}", missing.join(", "));
     Ok(())
 }
 
@@ -97,11 +101,15 @@ pub fn skipped(test: &str, reason: &anyhow::Error) {
     let _unheard = writeln!(io::stderr(), "SKIPPED: {test}: {reason:#}");
 }
 
-/// Opens a test: returns from it with a line that says so when the machine can't run it.
+/// Opens a test: returns from it with a line that says so when the machine can't run it, and with the error when it is
+/// [out of order](crate::setup::OutOfOrder).
 #[macro_export]
 macro_rules! require {
     ($ready:expr) => {
         if let Err(reason) = $ready {
+            if reason.is::<$crate::setup::OutOfOrder>() {
+                return Err(reason);
+            }
             let thread = std::thread::current();
             $crate::setup::skipped(thread.name().unwrap_or("a test"), &reason);
             return Ok(());

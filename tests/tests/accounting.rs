@@ -5,7 +5,7 @@ use common::counters::{Hook, Outcome, Reason};
 use testbed::{
     capture::Capture,
     cluster,
-    counters::{self, Counters, pod_traffic},
+    counters::{self, pod_traffic},
     frame::{Ip, ethernet},
     netns::Netns,
     podlane_node::PodlaneNode,
@@ -191,12 +191,13 @@ fn the_counters_verb_prints_what_the_maps_hold() -> Result<()> {
     let node = &cluster.podlane[0];
     traffic::ping(&node.pods[0].netns, cluster.podlane[1].pods[0].v4()?)?;
     traffic::Ping::default().must_not_reach(&node.pods[0].netns, "10.200.0.99".parse()?)?;
-    let printed = node.verb_json("counters")?.to_string();
-    let counters: Counters = node.counters()?;
-    for (hook, reason, packets, _) in counters.iter() {
-        ensure!(printed.contains(hook) && printed.contains(reason), "{hook}/{reason} is not in {printed}");
-        ensure!(printed.contains(&packets.to_string()), "{packets} of {hook}/{reason} are not in {printed}");
-    }
+    // A packet may come between the two.
+    wait::until("the verb and the maps to agree", || {
+        let printed = counters::printed(&node.verb_json("counters")?)?;
+        let counters = node.counters()?;
+        ensure!(printed == *counters.counts(), "{printed:?} instead of {:?}", counters.counts());
+        Ok(Some(()))
+    })?;
     let table = node.verb(&["counters", "--node", &node.spec.name])?.stdout;
     for reason in [Reason::ToOverlay, Reason::NoSuchPod] {
         ensure!(table.contains(reason.name()), "{} is not in\n{table}", reason.name());

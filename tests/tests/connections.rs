@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use common::maps::connection_flag;
 use testbed::{
     bed::{Bed, FAMILIES, PROTOCOLS, SERVING, cluster_ip},
     capture::Capture,
@@ -183,12 +184,22 @@ fn a_spurious_reset_ends_nothing() -> Result<()> {
         let to = cluster_ip(1, ipv4).ip();
         // Its sequence number is far from the connection's.
         let reset = Ip::new(own, to).tcp((port, 80), RST);
-        source.inject(&ethernet(from.netns.mac("eth0")?, bed.node(0).mac(), &reset))?;
+        let reset = ethernet(from.netns.mac("eth0")?, bed.node(0).mac(), &reset);
+        let is_reset = || -> Result<bool> {
+            Ok(entries(&bed, port)?.iter().any(|entry| entry.flags & connection_flag::RST != 0))
+        };
+        // An acknowledgement that was on its way undoes it, too.
+        wait::until("the reset to be noticed", || {
+            source.inject(&reset)?;
+            Ok(is_reset()?.then_some(()))
+        })?;
         let started = Instant::now();
         while started.elapsed() < Duration::from_secs(8) {
             session.ask().with_context(|| format!("after {:?}", started.elapsed()))?;
             std::thread::sleep(Duration::from_millis(300));
         }
+        // Or it would be forgotten as soon as it is silent.
+        ensure!(!is_reset()?, "it is taken for one that is over");
     }
     Ok(())
 }

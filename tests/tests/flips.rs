@@ -2,10 +2,11 @@
 
 use std::{
     collections::BTreeSet,
+    io::{self, Write as _},
     net::{IpAddr, SocketAddr},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use testbed::{
     bed::{Bed, FAMILIES, PROTOCOLS, SERVING, cluster_ip},
     config::{Backend, Masquerade, Protocol, Service, ServicePort, State},
@@ -51,7 +52,12 @@ impl Loads {
             let name = load.name().to_owned();
             let account = load.finish()?;
             let lost = &account.lost;
-            ensure!(lost.is_empty(), "{name}: {} lost of {:?}: {lost:#?}", lost.len(), account.answered);
+            if !lost.is_empty() {
+                let said = format!("{name}: {} lost of {:?}: {lost:#?}", lost.len(), account.answered);
+                // Past libtest, which says why a test failed only when all have ended: a run that is stopped never gets there.
+                let _unheard = writeln!(io::stderr(), "{said}");
+                bail!(said);
+            }
             servers.extend(account.answered.into_keys());
         }
         Ok(servers)

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     io::{ErrorKind, Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
+    path::PathBuf,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -531,10 +532,29 @@ fn other_namespaces_are_left_alone() -> Result<()> {
     nothing_translated(&bed)
 }
 
+/// A cgroup below the one that there is; it goes with its value.
+struct Below(PathBuf);
+
+impl Below {
+    fn new() -> Result<Self> {
+        let path = setup::cgroup()?.join(format!("podlane-test-{}", std::process::id()));
+        std::fs::create_dir(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Below {
+    fn drop(&mut self) {
+        let _gone = std::fs::remove_dir(&self.0);
+    }
+}
+
 /// A cgroup that is none: the status says what to do, and everything goes on packet by packet.
 #[test]
 fn a_wrong_cgroup_is_told_and_costs_nothing_else() -> Result<()> {
     require!(setup::ready_with_cgroup());
+    // Outlives what is attached to it.
+    let below = Below::new()?;
     let mut bed = bed("on", |facts, config| config.services.push(facts.service("web", 1, &[(0, 1)])))?;
     for (path, why) in [("/proc", "no cgroup of version 2"), ("/nowhere", "No such file")] {
         let wrong = Some(Sockets { mode: "on", cgroup: path.into() });
@@ -552,15 +572,11 @@ fn a_wrong_cgroup_is_told_and_costs_nothing_else() -> Result<()> {
     ensure!(status["facts"]["sockets"]["attached"] == true, "{status}");
     ensure!(status["problems"] == Value::Array(Vec::new()), "{status}");
     // Another cgroup, below.
-    let below = setup::cgroup()?.join(format!("podlane-test-{}", std::process::id()));
-    std::fs::create_dir(&below)?;
     let before = attached(bed.node(0))?;
-    let other = Some(Sockets { mode: "on", cgroup: below.clone() });
+    let other = Some(Sockets { mode: "on", cgroup: below.0.clone() });
     bed.change(|config| config.sockets.clone_from(&other))?;
     let links = testbed_links()?;
     let moved = before.iter().all(|(_, link, program)| !links.contains(&(*link, *program)));
-    drop(bed);
-    std::fs::remove_dir(&below)?;
     ensure!(moved, "the old links are there still");
     Ok(())
 }

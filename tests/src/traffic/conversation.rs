@@ -13,15 +13,17 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 
-use super::tcp;
+use super::{stop::Stop, tcp};
 use crate::{netns::Netns, wait};
 
 /// A connection that exchanges short messages without end, to see whether something breaks it or is lost.
 #[derive(Debug)]
 pub struct Conversation {
-    stop: Arc<AtomicBool>,
+    stop: Stop,
     answered: Arc<AtomicU64>,
     client: JoinHandle<Result<TcpStream>>,
+    /// [`tcp::late_syns`] of the client's end.
+    late: u32,
     server: JoinHandle<Result<u32>>,
 }
 
@@ -40,12 +42,13 @@ impl Conversation {
         let (listener, address) = tcp::listen(to.0, to.1)?;
         let server = thread::spawn(move || echo(&listener));
         let stream = tcp::connect(from, address)?;
-        let (stop, answered) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+        let late = tcp::late_syns(&stream)?;
+        let (stop, answered) = (Stop::default(), Arc::<AtomicU64>::default());
         let client = thread::spawn({
-            let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
+            let (stop, answered) = (stop.word(), Arc::clone(&answered));
             move || converse(stream, &stop, &answered)
         });
-        Ok(Self { stop, answered, client, server })
+        Ok(Self { stop, answered, client, late, server })
     }
 
     /// Messages answered so far.
@@ -65,11 +68,12 @@ impl Conversation {
 
     /// Ends it and says what it has seen; an error if it broke.
     pub fn finish(self) -> Result<Exchanges> {
-        self.stop.store(true, Ordering::Relaxed);
-        let client = self.client.join().map_err(|_panic| anyhow!("the client panicked"))??;
+        let Self { stop, answered, client, late, server } = self;
+        drop(stop);
+        let client = client.join().map_err(|_panic| anyhow!("the client panicked"))??;
         // The client's end is open still, and says what it gets twice.
-        let lost = self.server.join().map_err(|_panic| anyhow!("the server panicked"))??;
-        Ok(Exchanges { answered: self.answered.load(Ordering::Relaxed), lost: lost + tcp::lost(&client)? })
+        let lost = server.join().map_err(|_panic| anyhow!("the server panicked"))??;
+        Ok(Exchanges { answered: answered.load(Ordering::Relaxed), lost: lost + tcp::lost(&client, late)? })
     }
 }
 
@@ -94,13 +98,14 @@ fn converse(mut stream: TcpStream, stop: &AtomicBool, answered: &AtomicU64) -> R
 /// Answers until the client has done, and says what was lost of the answers.
 fn echo(listener: &TcpListener) -> Result<u32> {
     let (mut stream, _) = listener.accept().context("accept")?;
+    let late = tcp::late_answers(&stream)?;
     stream.set_nodelay(true).context("set TCP_NODELAY")?;
     stream.set_read_timeout(Some(wait::patience())).context("set a read timeout")?;
     let mut message = [0; 8];
     loop {
         let length = stream.read(&mut message).context("receive a message")?;
         if length == 0 {
-            return tcp::lost(&stream);
+            return tcp::lost(&stream, late);
         }
         stream.write_all(&message[..length]).context("answer")?;
     }

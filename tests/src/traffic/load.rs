@@ -17,7 +17,10 @@ use std::{
 
 use anyhow::{Result, anyhow, ensure};
 
-use super::who::{Seen, Session};
+use super::{
+    stop::Stop,
+    who::{Seen, Session},
+};
 use crate::{config::Protocol, netns::Netns, wait};
 
 /// Whether each question is of a connection of its own.
@@ -29,11 +32,11 @@ pub enum Connections {
     One,
 }
 
-/// Questions from one namespace to one address, until told to stop.
+/// Questions from one namespace to one address, until told to stop; dropped, no more are asked.
 #[derive(Debug)]
 pub struct Load {
     name: String,
-    stop: Arc<AtomicBool>,
+    stop: Stop,
     answered: Arc<AtomicU64>,
     client: JoinHandle<Account>,
 }
@@ -54,9 +57,9 @@ impl Load {
     pub fn start(from: &Netns, protocol: Protocol, to: SocketAddr, connections: Connections) -> Result<Self> {
         let from = from.another()?;
         let name = format!("{protocol:?} from {} to {to}, {connections:?}", from.name());
-        let (stop, answered) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+        let (stop, answered) = (Stop::default(), Arc::<AtomicU64>::default());
         let client = thread::spawn({
-            let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
+            let (stop, answered) = (stop.word(), Arc::clone(&answered));
             move || run(&from, protocol, to, connections, &stop, &answered)
         });
         Ok(Self { name, stop, answered, client })
@@ -80,8 +83,9 @@ impl Load {
 
     /// Ends it.
     pub fn finish(self) -> Result<Account> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.client.join().map_err(|_panic| anyhow!("{} panicked", self.name))
+        let Self { name, stop, client, .. } = self;
+        drop(stop);
+        client.join().map_err(|_panic| anyhow!("{name} panicked"))
     }
 }
 

@@ -6,6 +6,7 @@ pub mod http;
 pub mod load;
 pub mod ping;
 pub mod probe;
+mod stop;
 pub mod tcp;
 pub mod udp;
 pub mod who;

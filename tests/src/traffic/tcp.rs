@@ -15,6 +15,8 @@ use crate::{netns::Netns, sockopt, wait};
 const SEED: usize = 0x7c9;
 /// How long the word that a segment came twice may take: it is sent at once, by the kernel, from whichever processor got the copy.
 const WORD_OF_A_COPY: Duration = Duration::from_secs(5);
+/// How long the kernel waits for the answer to a SYN before it sends another, at least: a second, less what a clock's grain takes.
+const SYN_PATIENCE: Duration = Duration::from_millis(900);
 
 /// A transfer that came through whole.
 #[derive(Clone, Copy, Debug)]
@@ -55,13 +57,34 @@ pub fn connect(from: &Netns, to: SocketAddr) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// Segments of this end that never arrived: that it sent again, less those that the other end says it got twice (RFC 2883), which were
-/// only late. So a machine that takes a processor away for a while has lost nothing, which a time would not tell from a loss.
-pub fn lost(stream: &TcpStream) -> Result<u32> {
+/// How often a client's end has repeated a SYN that was only late, for [`lost`]. To be asked before anything is sent.
+pub fn late_syns(connected: &TcpStream) -> Result<u32> {
+    let info = sockopt::tcp_info(connected)?;
+    Ok(late(info.tcpi_total_retrans, Duration::from_micros(info.tcpi_rtt.into())))
+}
+
+/// As [`late_syns`], at a server's end: the answers to a SYN that it has repeated. Each copy of the SYN is answered by one more, and
+/// whether the first of them was lost is for the client's end to tell.
+pub fn late_answers(accepted: &TcpStream) -> Result<u32> {
+    Ok(sockopt::tcp_info(accepted)?.tcpi_total_retrans)
+}
+
+/// How many of a SYN's repetitions were for nothing: all, or as good as none, as the other end never says that it got a SYN twice.
+///
+/// The round trip tells: an answer echoes the timestamp of the first SYN that arrived, and with that the kernel measures. Where the very
+/// first one did, the round trip is as long as the SYN was waited for; where it was lost, only as long as since another.
+fn late(repeated: u32, round_trip: Duration) -> u32 {
+    if round_trip >= SYN_PATIENCE * repeated { repeated } else { 0 }
+}
+
+/// Segments of this end that never arrived: that it sent again, less those that the other end says it got twice (RFC 2883) and the
+/// `late` ones of the connection's beginning, which were only late. So a machine that takes a processor away for a while has lost
+/// nothing, which a time would not tell from a loss.
+pub fn lost(stream: &TcpStream, late: u32) -> Result<u32> {
     let deadline = Instant::now() + wait::scaled(WORD_OF_A_COPY);
     loop {
         let info = sockopt::tcp_info(stream)?;
-        let lost = info.tcpi_total_retrans.saturating_sub(info.tcpi_dsack_dups);
+        let lost = info.tcpi_total_retrans.saturating_sub(info.tcpi_dsack_dups).saturating_sub(late);
         if lost == 0 || Instant::now() >= deadline {
             return Ok(lost);
         }
@@ -150,4 +173,19 @@ pub fn throughput(from: &Netns, to: (&Netns, IpAddr), time: Duration) -> Result<
     drop(stream);
     let bytes = server.join().map_err(|_panic| anyhow!("the receiver panicked"))??;
     Ok(Transfer { bytes, elapsed: started.elapsed() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_syn_is_told_from_a_lost_one() {
+        let milliseconds = Duration::from_millis;
+        assert_eq!(late(0, milliseconds(0)), 0);
+        assert_eq!(late(1, milliseconds(1003)), 1, "answered late");
+        assert_eq!(late(1, milliseconds(2)), 0, "the first one was lost");
+        assert_eq!(late(2, milliseconds(1001)), 0, "the first of three was lost");
+        assert_eq!(late(2, milliseconds(3005)), 2);
+    }
 }

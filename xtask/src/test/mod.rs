@@ -80,7 +80,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         results.insert(Suite::Vm, (counts, started.elapsed()));
         interrupted = signal;
     }
-    Ok(report(&suites, &results, interrupted))
+    Ok(report(&suites, only, &results, interrupted))
 }
 
 /// Runs those of the suites that run on this machine's own kernel, until a signal comes.
@@ -230,8 +230,18 @@ fn clean(testbed: Option<&Path>) {
     }
 }
 
+/// What there is to say against a run of nothing, which proves nothing: of a suite that was asked for by name, or of all together.
+fn nothing_run(only: &[Suite], results: &Results) -> Vec<String> {
+    let ran = |suite: &Suite| results.get(suite).is_some_and(|(counts, _)| *counts != Counts::default());
+    if only.is_empty() && !Suite::ALL.iter().any(ran) {
+        return vec!["no test was run: none has such a name".to_owned()];
+    }
+    let idle = only.iter().filter(|suite| !ran(suite));
+    idle.map(|suite| format!("{}: no test was run: none has such a name", suite.name())).collect()
+}
+
 /// Prints the account. Its last line is alone on its line and always of the same form, for programs to read.
-fn report(suites: &[Suite], results: &Results, interrupted: Option<Signal>) -> ExitCode {
+fn report(suites: &[Suite], only: &[Suite], results: &Results, interrupted: Option<Signal>) -> ExitCode {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(["suite", "passed", "failed", "skipped", "seconds"]);
     let mut total = Counts::default();
@@ -245,7 +255,10 @@ fn report(suites: &[Suite], results: &Results, interrupted: Option<Signal>) -> E
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    let Counts { passed, failed, skipped } = total;
+    let Counts { passed, mut failed, skipped } = total;
+    if interrupted.is_none() {
+        failed.extend(nothing_run(only, results));
+    }
     println!();
     for (name, reason) in &skipped {
         println!("skipped  {name}: {reason}");
@@ -262,5 +275,23 @@ fn report(suites: &[Suite], results: &Results, interrupted: Option<Signal>) -> E
         Some(signal) => ExitCode::from(128_u8.saturating_add(u8::try_from(signal as i32).unwrap_or(0))),
         None if failed.is_empty() => ExitCode::SUCCESS,
         None => ExitCode::FAILURE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_of_nothing_proves_nothing() {
+        let skipped = Counts { skipped: vec![("udp".into(), "no root".into())], ..Counts::default() };
+        let results = [(Suite::Host, Counts::default()), (Suite::E2e, skipped)];
+        let mut results: Results = results.map(|(suite, counts)| (suite, (counts, Duration::ZERO))).into();
+        assert_eq!(nothing_run(&[], &results).len(), 0);
+        assert_eq!(nothing_run(&[Suite::E2e], &results).len(), 0, "skipped with a reason");
+        let said = nothing_run(&[Suite::Host, Suite::E2e], &results);
+        assert_eq!(said, ["host: no test was run: none has such a name"]);
+        results.remove(&Suite::E2e);
+        assert_eq!(nothing_run(&[], &results).len(), 1);
     }
 }

@@ -70,7 +70,7 @@ const PANICS: &str =
 fn a_guest_runs_its_plan_and_tells_how_it_went() {
     let scripts = [HANGS, DIES, WARNS, PASSES];
     let test = "a_guest_runs_its_plan_and_tells_how_it_went";
-    let Some(account) = run(test, &scripts, Duration::from_secs(5)) else { return };
+    let Some(account) = run(test, &scripts, Duration::from_secs(20)) else { return };
     let (counts, _) = &account.suites[&Suite::E2e];
     assert_eq!(counts.passed, 1, "{account:?}");
     assert_eq!(

@@ -22,6 +22,8 @@ pub struct Session {
     socket: Socket,
     to: SocketAddr,
     asked: u64,
+    /// [`tcp::late_syns`].
+    late: u32,
 }
 
 #[derive(Debug)]
@@ -55,7 +57,7 @@ impl Session {
         protocol: Protocol,
         to: SocketAddr,
     ) -> Result<Self> {
-        let socket = match protocol {
+        let (socket, late) = match protocol {
             Protocol::Udp => {
                 let socket = from.enter(|| Ok(UdpSocket::bind(source)?))?;
                 socket.connect(to).with_context(|| format!("connect a UDP socket to {to}"))?;
@@ -64,17 +66,18 @@ impl Session {
                 if to.is_ipv4() {
                     udp::never_set_dont_fragment(&socket, true)?;
                 }
-                Socket::Udp(socket)
+                (Socket::Udp(socket), 0)
             }
             Protocol::Tcp => {
                 let stream = from.enter(|| tcp(source, to, patience))?;
+                let late = tcp::late_syns(&stream)?;
                 stream.set_nodelay(true).context("set TCP_NODELAY")?;
                 stream.set_write_timeout(Some(wait::patience())).context("set a write timeout")?;
-                Socket::Tcp(BufReader::new(stream))
+                (Socket::Tcp(BufReader::new(stream)), late)
             }
             Protocol::Sctp => anyhow::bail!("SCTP is in `traffic::sctp`"),
         };
-        let session = Self { socket, to, asked: 0 };
+        let session = Self { socket, to, asked: 0, late };
         session.patience(wait::patience())?;
         Ok(session)
     }
@@ -100,7 +103,7 @@ impl Session {
     /// Segments of its own that never arrived ([`tcp::lost`]); a datagram that is lost is never answered.
     pub fn lost(&self) -> Result<u32> {
         match &self.socket {
-            Socket::Tcp(reader) => tcp::lost(reader.get_ref()),
+            Socket::Tcp(reader) => tcp::lost(reader.get_ref(), self.late),
             Socket::Udp(_) => Ok(0),
         }
     }
