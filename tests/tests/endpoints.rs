@@ -117,7 +117,7 @@ fn udp_follows_a_node_port_to_another_service() -> Result<()> {
         config.services[1].ports.iter_mut().for_each(|of| of.node_port = None);
     })?;
     for session in &mut udp {
-        session.patience(std::time::Duration::from_secs(1))?;
+        session.patience(Duration::from_secs(1))?;
         ensure!(session.ask().is_err(), "the port is nobody's, and somebody answers");
     }
     Ok(())
