@@ -93,8 +93,12 @@ pub struct Services {
     ports: Vec<Box<Port>>,
     interest: Interest,
     loopback: Vec<IpAddr>,
-    /// What has been left by an earlier loader, until the first synchronisation.
+    is_new: bool,
+    /// What has been left by an earlier loader: until the first synchronisation, all of it; then, that of service ports for
+    /// which there has been no room since.
     recovered: Option<Recovered>,
+    /// The bits of those.
+    spared_bits: Vec<Bit>,
     /// Generation of elements that never had one.
     first_generation: u32,
 }
@@ -160,7 +164,9 @@ impl Services {
             ports: Vec::new(),
             interest: Interest::adopt(interest),
             loopback: Vec::new(),
+            is_new: true,
             recovered: Some(recovered),
+            spared_bits: Vec::new(),
             first_generation: u32::try_from(now & u64::from(u32::MAX)).unwrap_or(1),
         })
     }
@@ -173,7 +179,7 @@ impl Services {
         self.set_loopback(loopback);
         let mut addresses = self.room.frontends.set_nodes(nodes);
         let mut synced = Synced::default();
-        let first = self.recovered.is_some();
+        let has_recovered = self.recovered.is_some();
         let mut recovered = self.recovered.take().unwrap_or_default();
         self.room.promised = 0;
 
@@ -216,9 +222,10 @@ impl Services {
                 synced.problems.push(format!("service address {address}: {error}"));
             }
         }
-        if first && let Err(error) = self.remove_strangers(recovered, &mut retired) {
+        if has_recovered && let Err(error) = self.remove_strangers(recovered, &mut retired) {
             synced.problems.push(format!("what an earlier loader has left: {error}"));
         }
+        self.is_new = false;
         synced.gone = retired.backends.len();
         self.release(retired);
         if synced.changed > 0 {
@@ -383,14 +390,26 @@ impl Services {
         Ok(())
     }
 
-    /// Of what an earlier loader has left, takes away what nobody has taken over.
+    /// Of what an earlier loader has left, takes away what nobody has taken over. What is spared stays served as it was.
     fn remove_strangers(&mut self, recovered: Recovered, retired: &mut Retired) -> io::Result<()> {
+        let (spared, leftovers) = recovered.divide();
+        let bits = spared.as_ref().map_or_else(Vec::new, |spared| spared.bits(&self.room.frontends));
+        for bit in &bits {
+            self.interest.want(*bit);
+        }
+        // Those of before only now, so that none lingers in between.
+        for bit in std::mem::replace(&mut self.spared_bits, bits) {
+            self.interest.release(bit);
+        }
+        self.recovered = spared;
+
+        let is_spared = |id: u32| self.recovered.as_ref().is_some_and(|spared| spared.has_service(id));
         let ours: HashSet<_> = self.ports.iter().flat_map(|port| port.frontends()).collect();
-        let removed = self.room.frontends.remove_strangers(|key, service| ours.contains(&(*key, service)))?;
+        let is_ours = |key: &FrontendKey, service: u32| ours.contains(&(*key, service));
+        let removed = self.room.frontends.remove_strangers(is_ours, is_spared)?;
         let services: HashSet<_> =
             self.ports.iter().flat_map(|port| port.services.values().copied()).collect();
-        self.room.source_ranges.remove_strangers(&services)?;
-        let leftovers = recovered.leftovers();
+        self.room.source_ranges.remove_strangers(|id| services.contains(&id) || is_spared(id))?;
         if removed > 0 {
             log::info!("removed {removed} frontends that are no longer asked for");
         }
@@ -441,7 +460,7 @@ impl Services {
     /// Whether nothing has been synchronised yet.
     #[must_use]
     pub const fn is_new(&self) -> bool {
-        self.recovered.is_some()
+        self.is_new
     }
 
     /// How many service ports are in the maps.

@@ -133,7 +133,8 @@ pub(super) fn flags(port: &ServicePort, exposure: &Exposure) -> u32 {
         | bit(exposure.dsr, service_flag::DSR)
 }
 
-/// Gathers what `wanted` needs, keeping what `old` has. What was taken is given back if something is missing.
+/// Gathers what `wanted` needs, keeping what `old` has. If something is missing, what was taken is given back, and what was
+/// taken over is spared.
 pub(super) fn plan(
     wanted: &ServicePort,
     old: Option<&Port>,
@@ -143,10 +144,14 @@ pub(super) fn plan(
 ) -> Result<(Port, Fresh), Refused> {
     let mut gathering = Gathering { old, room, recovered, now, fresh: Fresh::default() };
     match gathering.gather(wanted) {
-        Ok(new) => Ok((new, gathering.fresh)),
+        Ok(new) => {
+            gathering.recovered.settle();
+            Ok((new, gathering.fresh))
+        }
         Err(lack) => {
-            let Gathering { room, fresh, .. } = gathering;
+            let Gathering { room, recovered, fresh, .. } = gathering;
             room.restore(fresh);
+            recovered.spare();
             Err(Refused { service: title(wanted), lack })
         }
     }

@@ -1,7 +1,7 @@
 //! Entries of `source_ranges`: who may call which service.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet},
     io,
 };
 
@@ -71,8 +71,8 @@ impl SourceRanges {
     }
 
     /// Removes those of services that are nobody's.
-    pub(super) fn remove_strangers(&mut self, services: &HashSet<u32>) -> io::Result<()> {
-        let strangers: Vec<u32> = self.held.keys().filter(|id| !services.contains(id)).copied().collect();
+    pub(super) fn remove_strangers(&mut self, is_known: impl Fn(u32) -> bool) -> io::Result<()> {
+        let strangers: Vec<u32> = self.held.keys().copied().filter(|id| !is_known(*id)).collect();
         strangers.into_iter().try_for_each(|service| self.keep_only(service, &[]))
     }
 

@@ -279,6 +279,65 @@ fn what_was_asked_for_while_no_loader_ran_is_made_up_for() {
 }
 
 #[test]
+fn a_service_for_which_a_loader_that_is_started_has_no_room_stays_as_it_was_until_there_is() {
+    let clients = ["192.0.2.0/24"];
+    let kernel = Kernel::new(700);
+    kernel.loader().sync(wanted(&[restricted(&[1, 2], &clients), port("b", "10.32.0.2", &[3, 4])]));
+    let before = kernel.call("10.32.0.1", 80);
+    let mut loader = kernel.loader();
+    let new = [restricted(&[1, 5], &clients)];
+    // What the other one has left is free from the second time on, and not enough then for as many.
+    let many = [restricted(&[1, 5, 6, 7, 8, 9, 10, 11, 12, 13], &clients)];
+    for (asked, free, missing) in [(&new, 198, 251), (&many, 449, 1021)] {
+        let synced = loader.sync(wanted(asked));
+        assert_eq!(
+            synced.problems,
+            [format!(
+                "service a, port 80/TCP (IPv4): map maglev has room for {free} of {missing} new entries: raise `maglev` in [maps]; it stays as it was"
+            )]
+        );
+        assert_eq!((synced.changed, loader.is_new()), (0, false));
+        assert_eq!(kernel.call("10.32.0.1", 80), before);
+        assert_eq!(kernel.call("10.32.0.2", 80), None);
+        assert_eq!(kernel.frontends.entries.borrow().len(), 2, "the frontend and its address");
+        assert_eq!(kernel.clients(), clients);
+        let of_other = port("b", "10.32.0.2", &[3, 4]);
+        assert_eq!(loader.lingering_bits(), &bits(&of_other).collect());
+    }
+
+    std::thread::sleep(ranges::QUARANTINE);
+    let synced = loader.sync(wanted(&new));
+    assert_eq!(synced, Synced { changed: 1, gone: 1, problems: Vec::new() });
+    let (before, after) = (before.unwrap(), kernel.call("10.32.0.1", 80).unwrap());
+    assert_eq!((after.0, after.1[0]), (before.0, before.1[0]), "its connections go on");
+    assert_eq!(kernel.addresses("10.32.0.1"), ["10.200.0.1", "10.200.0.5"]);
+    assert_eq!(kernel.clients(), clients);
+    assert_eq!(700 - loader.room.ranges.free(), 251);
+    let [gone, stays] = [2, 1]
+        .map(|last| endpoint_bit(endpoint(last).address, 8080, 6))
+        .map(|bit| loader.lingering_bits().contains(&bit));
+    assert_eq!((gone, stays), (true, false));
+    loader.sync(wanted(&[]));
+    assert!(bits(&new[0]).all(|bit| loader.lingering_bits().contains(&bit)), "each was wanted once");
+}
+
+#[test]
+fn a_service_that_is_no_longer_asked_for_is_not_spared_any_longer() {
+    let kernel = Kernel::new(300);
+    kernel.loader().sync(wanted(&[port("a", "10.32.0.1", &[1, 2])]));
+    let mut loader = kernel.loader();
+    assert_eq!(loader.sync(wanted(&[port("a", "10.32.0.1", &[1, 3])])).problems.len(), 1);
+    assert_eq!(kernel.addresses("10.32.0.1"), ["10.200.0.1", "10.200.0.2"]);
+    assert_eq!(loader.sync(wanted(&[])), Synced { changed: 0, gone: 2, problems: Vec::new() });
+    assert!(kernel.frontends.entries.borrow().is_empty());
+    assert_eq!(
+        (loader.room.ranges.free(), loader.room.backends.free(), loader.room.services.free()),
+        (300, 32, 16)
+    );
+    assert!(bits(&port("a", "10.32.0.1", &[1, 2])).all(|bit| loader.lingering_bits().contains(&bit)));
+}
+
+#[test]
 fn a_service_without_room_keeps_what_it_has_and_others_change() {
     let kernel = Kernel::new(300);
     let mut loader = kernel.loader();
