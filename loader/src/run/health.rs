@@ -1,29 +1,28 @@
 //! Answers to load balancers that ask whether this node has endpoints of a service: Kubernetes' `healthCheckNodePort`.
 //!
-//! A thread of its own waits on all ports; each question has one line that counts, and one answer. Whoever asks slowly or says
-//! nothing is left alone after a second, and keeps others waiting for no longer.
+//! A thread of its own waits on all ports and on whoever has called there. There is one answer, whatever is asked; whoever says
+//! nothing is left alone after a second, and keeps nobody waiting.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `serve` | the thread |
+//! | `callers` | those who have called and not said anything yet |
+
+mod callers;
+mod serve;
 
 use std::{
     collections::BTreeMap,
-    io::{self, Read as _, Write as _},
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
-    os::fd::AsFd as _,
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
     sync::{Arc, Mutex, PoisonError},
     thread,
-    time::Duration,
 };
 
-use nix::{
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::eventfd::{EfdFlags, EventFd},
-};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use self::serve::serve;
 use crate::desired::HealthCheck;
-
-/// How long one who asks may take.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// Most of a question that is read.
-const QUESTION: usize = 1024;
 
 /// The ports that answer.
 pub(super) struct HealthChecks {
@@ -86,44 +85,6 @@ fn listen(port: u16) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-fn serve(shared: &Mutex<Ports>, changed: &EventFd) {
-    loop {
-        let listeners: Vec<_> = {
-            let ports = shared.lock().unwrap_or_else(PoisonError::into_inner);
-            ports.iter().map(|(port, (listener, _))| (*port, Arc::clone(listener))).collect()
-        };
-        let mut fds = vec![PollFd::new(changed.as_fd(), PollFlags::POLLIN)];
-        fds.extend(listeners.iter().map(|(_, listener)| PollFd::new(listener.as_fd(), PollFlags::POLLIN)));
-        match poll(&mut fds, PollTimeout::NONE) {
-            Ok(_) | Err(nix::Error::EINTR) => {}
-            Err(errno) => return log::error!("health checks are not answered any more: poll: {errno}"),
-        }
-        // Whatever it counted: the ports are looked at anew.
-        let _ = changed.read();
-        for (port, listener) in listeners {
-            let Ok((stream, _)) = listener.accept() else { continue };
-            let answer = {
-                let ports = shared.lock().unwrap_or_else(PoisonError::into_inner);
-                ports.get(&port).map(|(_, check)| response(check))
-            };
-            let Some(answer) = answer else { continue };
-            if let Err(error) = reply(stream, &answer) {
-                log::debug!("health check on port {port}: {error}");
-            }
-        }
-    }
-}
-
-fn reply(mut stream: TcpStream, answer: &str) -> io::Result<()> {
-    stream.set_nonblocking(false)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    // Whatever is asked: there is one answer. Unread, it would have the connection reset.
-    let mut question = [0; QUESTION];
-    let _ = stream.read(&mut question)?;
-    stream.write_all(answer.as_bytes())
-}
-
 /// What kube-proxy answers: 200 with endpoints on this node, 503 without.
 fn response(check: &HealthCheck) -> String {
     let (namespace, name) = check.service.split_once('/').unwrap_or(("default", &check.service));
@@ -143,6 +104,12 @@ fn response(check: &HealthCheck) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::{Read as _, Write as _},
+        net::TcpStream,
+        time::{Duration, Instant},
+    };
+
     use super::*;
 
     fn free_port() -> u16 {
@@ -172,9 +139,27 @@ mod tests {
         assert!(checks.set(&[check(0)]).is_empty());
         assert!(ask(port).unwrap().starts_with("HTTP/1.1 503 "));
         assert!(checks.set(&[]).is_empty());
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         while ask(port).is_ok() {
             assert!(start.elapsed() < Duration::from_secs(10), "the port is still open");
+        }
+    }
+
+    #[test]
+    fn whoever_says_nothing_keeps_nobody_waiting() {
+        let mut checks = HealthChecks::new().unwrap();
+        let port = free_port();
+        let check = HealthCheck { service: "shop/web".to_owned(), port, local_endpoints: 1 };
+        assert!(checks.set(&[check]).is_empty());
+        let start = Instant::now();
+        let silent: Vec<_> =
+            (0..50).map(|_| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap()).collect();
+        assert!(ask(port).unwrap().starts_with("HTTP/1.1 200 "));
+        // One after the other, a second each, they would take 50.
+        assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+        for mut stream in silent {
+            stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            assert_eq!(stream.read(&mut [0]).unwrap(), 0, "left alone");
         }
     }
 

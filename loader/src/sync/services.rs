@@ -10,9 +10,10 @@
 //! | `frontends`, `source_ranges`, [`interest`] | the maps of that name |
 //! | `indices`, `ranges` | which elements are nobody's |
 //!
-//! The order of a change: bits of `interest`; elements of `backends` and `maglev` that nothing refers to yet; the words of
-//! `services` that do; `frontends`, new ones before old ones go. Then every packet that is under way is waited for
-//! (`grace`), and only then is what nothing refers to any more made invalid, so that none of them meets it.
+//! The order of a change: new prefixes of `source_ranges`, without which nothing changes; bits of `interest`; elements of
+//! `backends` and `maglev` that nothing refers to yet; the words of `services` that do, and prefixes that are withdrawn;
+//! `frontends`, new ones before old ones go. Then every packet that is under way is waited for (`grace`), and only then is
+//! what nothing refers to any more made invalid, so that none of them meets it.
 
 mod elements;
 mod fingerprint;
@@ -91,10 +92,13 @@ pub struct Services {
     #[expect(clippy::vec_box, reason = "all are moved for a change of one, and they are large")]
     ports: Vec<Box<Port>>,
     interest: Interest,
-    source_ranges: SourceRanges,
     loopback: Vec<IpAddr>,
-    /// What has been left by an earlier loader, until the first synchronisation.
+    is_new: bool,
+    /// What has been left by an earlier loader: until the first synchronisation, all of it; then, that of service ports for
+    /// which there has been no room since.
     recovered: Option<Recovered>,
+    /// The bits of those.
+    spared_bits: Vec<Bit>,
     /// Generation of elements that never had one.
     first_generation: u32,
 }
@@ -107,6 +111,7 @@ struct Room {
     backends: Indices,
     ranges: Ranges,
     frontends: Frontends,
+    source_ranges: SourceRanges,
     /// Entries of `frontends` that are as good as taken.
     promised: usize,
 }
@@ -149,6 +154,7 @@ impl Services {
             backends: Indices::new(0, backends.len(), &recovered.backend_ids()),
             ranges: Ranges::new(maglev.len(), recovered.ranges()),
             frontends: Frontends::adopt(frontends)?,
+            source_ranges: SourceRanges::adopt(source_ranges)?,
             promised: 0,
             maps: Arrays { services, backends, maglev },
         };
@@ -157,9 +163,10 @@ impl Services {
             room,
             ports: Vec::new(),
             interest: Interest::adopt(interest),
-            source_ranges: SourceRanges::adopt(source_ranges)?,
             loopback: Vec::new(),
+            is_new: true,
             recovered: Some(recovered),
+            spared_bits: Vec::new(),
             first_generation: u32::try_from(now & u64::from(u32::MAX)).unwrap_or(1),
         })
     }
@@ -172,7 +179,7 @@ impl Services {
         self.set_loopback(loopback);
         let mut addresses = self.room.frontends.set_nodes(nodes);
         let mut synced = Synced::default();
-        let first = self.recovered.is_some();
+        let has_recovered = self.recovered.is_some();
         let mut recovered = self.recovered.take().unwrap_or_default();
         self.room.promised = 0;
 
@@ -215,9 +222,10 @@ impl Services {
                 synced.problems.push(format!("service address {address}: {error}"));
             }
         }
-        if first && let Err(error) = self.remove_strangers(recovered, &mut retired) {
+        if has_recovered && let Err(error) = self.remove_strangers(recovered, &mut retired) {
             synced.problems.push(format!("what an earlier loader has left: {error}"));
         }
+        self.is_new = false;
         synced.gone = retired.backends.len();
         self.release(retired);
         if synced.changed > 0 {
@@ -331,17 +339,17 @@ impl Services {
         if before == 0 { self.first_generation.max(1) } else { before }
     }
 
-    /// Lets packets see it.
+    /// Lets packets see it: all that can be, since what is not of it is taken away next.
     fn switch(&mut self, new: &Port) -> io::Result<()> {
+        let mut outcome = Ok(());
         for exposure in &new.wanted.exposures {
             let Some(id) = new.services.get(&exposure.kind).copied() else { continue };
             let (inside, outside) = new.selections(exposure);
-            self.source_ranges.add(id, &exposure.source_ranges)?;
             let maps = &self.room.maps;
             let flags = port::flags(&new.wanted, exposure);
             elements::set_options(&maps.services, id, new.wanted.affinity_seconds, flags);
             elements::select(&maps.services, id, inside, outside);
-            self.source_ranges.keep_only(id, &exposure.source_ranges)?;
+            outcome = outcome.and(self.room.source_ranges.keep_only(id, &exposure.source_ranges));
         }
         for endpoint in &new.wanted.endpoints {
             if let Some(id) = new.backends.get(&(endpoint.address, endpoint.port)) {
@@ -355,9 +363,9 @@ impl Services {
             }
         }
         for (key, id) in new.frontends() {
-            self.room.frontends.insert(key, id)?;
+            outcome = outcome.and(self.room.frontends.insert(key, id).map(|_| ()));
         }
-        Ok(())
+        outcome
     }
 
     /// Takes away how packets come to what `new` does not have of `old`.
@@ -382,14 +390,26 @@ impl Services {
         Ok(())
     }
 
-    /// Of what an earlier loader has left, takes away what nobody has taken over.
+    /// Of what an earlier loader has left, takes away what nobody has taken over. What is spared stays served as it was.
     fn remove_strangers(&mut self, recovered: Recovered, retired: &mut Retired) -> io::Result<()> {
+        let (spared, leftovers) = recovered.divide();
+        let bits = spared.as_ref().map_or_else(Vec::new, |spared| spared.bits(&self.room.frontends));
+        for bit in &bits {
+            self.interest.want(*bit);
+        }
+        // Those of before only now, so that none lingers in between.
+        for bit in std::mem::replace(&mut self.spared_bits, bits) {
+            self.interest.release(bit);
+        }
+        self.recovered = spared;
+
+        let is_spared = |id: u32| self.recovered.as_ref().is_some_and(|spared| spared.has_service(id));
         let ours: HashSet<_> = self.ports.iter().flat_map(|port| port.frontends()).collect();
-        let removed = self.room.frontends.remove_strangers(|key, service| ours.contains(&(*key, service)))?;
+        let is_ours = |key: &FrontendKey, service: u32| ours.contains(&(*key, service));
+        let removed = self.room.frontends.remove_strangers(is_ours, is_spared)?;
         let services: HashSet<_> =
             self.ports.iter().flat_map(|port| port.services.values().copied()).collect();
-        self.source_ranges.remove_strangers(&services)?;
-        let leftovers = recovered.leftovers();
+        self.room.source_ranges.remove_strangers(|id| services.contains(&id) || is_spared(id))?;
         if removed > 0 {
             log::info!("removed {removed} frontends that are no longer asked for");
         }
@@ -412,7 +432,7 @@ impl Services {
         let now = Instant::now();
         for id in services {
             elements::clear_service(&self.room.maps.services, id, self.first_generation);
-            if let Err(error) = self.source_ranges.keep_only(id, &[]) {
+            if let Err(error) = self.room.source_ranges.keep_only(id, &[]) {
                 log::warn!("source ranges of service {id}: {error}");
             }
             self.room.services.give_back(id, now);
@@ -440,7 +460,7 @@ impl Services {
     /// Whether nothing has been synchronised yet.
     #[must_use]
     pub const fn is_new(&self) -> bool {
-        self.recovered.is_some()
+        self.is_new
     }
 
     /// How many service ports are in the maps.

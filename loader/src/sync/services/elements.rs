@@ -126,6 +126,14 @@ pub(super) fn wide(address: IpAddr) -> [u8; 16] {
     }
 }
 
+/// The address that a map of both families has.
+pub(super) fn narrow(wide: [u8; 16], family: u8) -> IpAddr {
+    match (family, wide) {
+        (4, [a, b, c, d, ..]) => [a, b, c, d].into(),
+        _ => wide.into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

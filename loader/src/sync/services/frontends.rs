@@ -8,7 +8,7 @@ use std::{
 
 use common::maps::{Frontend, FrontendKey, scope};
 
-use super::elements::wide;
+use super::elements::{narrow, wide};
 use crate::{
     desired::services::{Exposure, Family, Kind, ServicePort},
     sync::MapOps,
@@ -35,6 +35,12 @@ impl Frontends {
     /// The service that a frontend is now.
     pub(super) fn service(&self, key: &FrontendKey) -> Option<u32> {
         self.held.get(key).copied().filter(|service| *service != Frontend::ADDRESS)
+    }
+
+    /// Those that are such a service.
+    pub(super) fn of(&self, is_it: impl Fn(u32) -> bool) -> impl Iterator<Item = (FrontendKey, u32)> {
+        let services = self.held.iter().filter(move |(_, id)| **id != Frontend::ADDRESS && is_it(**id));
+        services.map(|(key, id)| (*key, *id))
     }
 
     /// How many of `keys` the map does not have.
@@ -106,20 +112,19 @@ impl Frontends {
         }
     }
 
-    /// Removes what an earlier loader has left and nobody has taken over.
+    /// Removes what an earlier loader has left and nobody has taken over, but for what `is_spared`.
     pub(super) fn remove_strangers(
         &mut self,
         is_ours: impl Fn(&FrontendKey, u32) -> bool,
+        is_spared: impl Fn(u32) -> bool,
     ) -> io::Result<usize> {
-        let addresses: BTreeSet<FrontendKey> = self
-            .uses
-            .keys()
-            .filter(|address| !self.nodes.contains(*address))
-            .map(|address| address_key(*address))
-            .collect();
+        let spared = self.of(&is_spared).map(|(key, _)| narrow(key.address, key.family));
+        let addresses = self.uses.keys().copied().chain(spared);
+        let addresses: BTreeSet<FrontendKey> =
+            addresses.filter(|address| !self.nodes.contains(address)).map(address_key).collect();
         let stranger = |(key, service): &(&FrontendKey, &u32)| match **service {
             Frontend::ADDRESS => !addresses.contains(*key),
-            service => !is_ours(key, service),
+            service => !is_ours(key, service) && !is_spared(service),
         };
         let strangers: Vec<_> =
             self.held.iter().filter(stranger).map(|(key, service)| (*key, *service)).collect();

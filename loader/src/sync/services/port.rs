@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    io,
     net::{IpAddr, SocketAddr},
     time::Instant,
 };
@@ -67,17 +68,23 @@ pub(super) struct Fresh {
     pub(super) tables: Vec<(Range, Vec<u32>)>,
 }
 
-/// A map is too small for a service.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error(
-    "{service}: map {map} has room for {free} of {wanted} new entries: raise `{}` in [maps]; it stays as it was",
-    capacity_key(map)
-)]
-pub(super) struct NoRoom {
+/// A service port can't become what it is to be.
+#[derive(Debug, Error)]
+#[error("{service}: {lack}; it stays as it was")]
+pub(super) struct Refused {
     service: String,
-    map: &'static str,
-    wanted: usize,
-    free: usize,
+    lack: Lack,
+}
+
+/// What it lacks.
+#[derive(Debug, Error)]
+pub(super) enum Lack {
+    /// A map is too small.
+    #[error("map {map} has room for {free} of {wanted} new entries: raise `{}` in [maps]", capacity_key(map))]
+    Room { map: &'static str, wanted: usize, free: usize },
+    /// A map takes no entry.
+    #[error("map {map}: {error}")]
+    Written { map: &'static str, error: io::Error },
 }
 
 /// How a service port is called in messages.
@@ -126,21 +133,26 @@ pub(super) fn flags(port: &ServicePort, exposure: &Exposure) -> u32 {
         | bit(exposure.dsr, service_flag::DSR)
 }
 
-/// Gathers what `wanted` needs, keeping what `old` has. What was taken is given back if something is missing.
+/// Gathers what `wanted` needs, keeping what `old` has. If something is missing, what was taken is given back, and what was
+/// taken over is spared.
 pub(super) fn plan(
     wanted: &ServicePort,
     old: Option<&Port>,
     room: &mut Room,
     recovered: &mut Recovered,
     now: Instant,
-) -> Result<(Port, Fresh), NoRoom> {
+) -> Result<(Port, Fresh), Refused> {
     let mut gathering = Gathering { old, room, recovered, now, fresh: Fresh::default() };
     match gathering.gather(wanted) {
-        Ok(new) => Ok((new, gathering.fresh)),
-        Err((map, wanted_entries, free)) => {
-            let Gathering { room, fresh, .. } = gathering;
+        Ok(new) => {
+            gathering.recovered.settle();
+            Ok((new, gathering.fresh))
+        }
+        Err(lack) => {
+            let Gathering { room, recovered, fresh, .. } = gathering;
             room.restore(fresh);
-            Err(NoRoom { service: title(wanted), map, wanted: wanted_entries, free })
+            recovered.spare();
+            Err(Refused { service: title(wanted), lack })
         }
     }
 }
@@ -157,9 +169,6 @@ fn remembered(wanted: &ServicePort) -> ServicePort {
     }
 }
 
-/// Which map is too small, how many entries are wanted, and how many are free.
-type Missing = (&'static str, usize, usize);
-
 /// Where what a service port needs comes from.
 struct Gathering<'a> {
     old: Option<&'a Port>,
@@ -170,7 +179,7 @@ struct Gathering<'a> {
 }
 
 impl Gathering<'_> {
-    fn gather(&mut self, wanted: &ServicePort) -> Result<Port, Missing> {
+    fn gather(&mut self, wanted: &ServicePort) -> Result<Port, Lack> {
         let group = self.group(wanted)?;
         let mut port = Port {
             wanted: remembered(wanted),
@@ -188,25 +197,25 @@ impl Gathering<'_> {
                 }
             }
         }
-        self.promise_frontends(&port)?;
+        let frontends = self.missing_frontends(&port)?;
+        // Last: of all this, packets see these alone.
+        self.admit_clients(&port)?;
+        self.room.promised += frontends;
         Ok(port)
     }
 
-    fn group(&mut self, wanted: &ServicePort) -> Result<u32, Missing> {
+    fn group(&mut self, wanted: &ServicePort) -> Result<u32, Lack> {
         let known = self.old.map(|old| old.group).or_else(|| self.recovered.group(wanted, self.room));
         if let Some(group) = known {
             return Ok(group);
         }
-        let group = self.room.groups.take(self.now).ok_or((name::SERVICES, 1, 0))?;
+        let group =
+            self.room.groups.take(self.now).ok_or(Lack::Room { map: name::SERVICES, wanted: 1, free: 0 })?;
         self.fresh.group = Some(group);
         Ok(group)
     }
 
-    fn backends(
-        &mut self,
-        wanted: &ServicePort,
-        group: u32,
-    ) -> Result<BTreeMap<(IpAddr, u16), u32>, Missing> {
+    fn backends(&mut self, wanted: &ServicePort, group: u32) -> Result<BTreeMap<(IpAddr, u16), u32>, Lack> {
         let mut backends = BTreeMap::new();
         for endpoint in &wanted.endpoints {
             let place = (endpoint.address, endpoint.port);
@@ -216,8 +225,12 @@ impl Gathering<'_> {
                 id
             } else {
                 let free = self.room.backends.free();
-                let missing = wanted.endpoints.len() - backends.len();
-                let id = self.room.backends.take(self.now).ok_or((name::BACKENDS, missing, free))?;
+                let wanted = wanted.endpoints.len() - backends.len();
+                let id = self.room.backends.take(self.now).ok_or(Lack::Room {
+                    map: name::BACKENDS,
+                    wanted,
+                    free,
+                })?;
                 self.fresh.backends.insert(id);
                 id
             };
@@ -226,7 +239,7 @@ impl Gathering<'_> {
         Ok(backends)
     }
 
-    fn services(&mut self, wanted: &ServicePort, group: u32) -> Result<BTreeMap<Kind, u32>, Missing> {
+    fn services(&mut self, wanted: &ServicePort, group: u32) -> Result<BTreeMap<Kind, u32>, Lack> {
         let mut services = BTreeMap::new();
         for exposure in &wanted.exposures {
             let known = self.old.and_then(|old| old.services.get(&exposure.kind).copied());
@@ -234,8 +247,12 @@ impl Gathering<'_> {
             let id = if let Some(id) = known {
                 id
             } else {
-                let (missing, free) = (wanted.exposures.len() - services.len(), self.room.services.free());
-                let id = self.room.services.take(self.now).ok_or((name::SERVICES, missing, free))?;
+                let (wanted, free) = (wanted.exposures.len() - services.len(), self.room.services.free());
+                let id = self.room.services.take(self.now).ok_or(Lack::Room {
+                    map: name::SERVICES,
+                    wanted,
+                    free,
+                })?;
                 self.fresh.services.insert(id);
                 id
             };
@@ -244,7 +261,7 @@ impl Gathering<'_> {
         Ok(services)
     }
 
-    fn add_table(&mut self, port: &mut Port, indices: &[usize]) -> Result<(), Missing> {
+    fn add_table(&mut self, port: &mut Port, indices: &[usize]) -> Result<(), Lack> {
         let members = members(&port.wanted, &port.backends, indices);
         let random = port.wanted.random;
         if port.tables.iter().any(|table| table.members == members) {
@@ -259,14 +276,18 @@ impl Gathering<'_> {
         let count = match u32::try_from(elements.len()) {
             Ok(0) => return Ok(()),
             Ok(count) => count,
-            Err(_) => return Err((name::MAGLEV, elements.len(), 0)),
+            Err(_) => return Err(Lack::Room { map: name::MAGLEV, wanted: elements.len(), free: 0 }),
         };
         let known = self.recovered.table(port.services.values().copied(), &elements, self.room);
         let range = if let Some(range) = known {
             range
         } else {
             let free = usize::try_from(self.room.ranges.free()).unwrap_or(usize::MAX);
-            let range = self.room.ranges.take(count, self.now).ok_or((name::MAGLEV, elements.len(), free))?;
+            let range = self.room.ranges.take(count, self.now).ok_or(Lack::Room {
+                map: name::MAGLEV,
+                wanted: elements.len(),
+                free,
+            })?;
             self.fresh.tables.push((range, elements));
             range
         };
@@ -274,16 +295,23 @@ impl Gathering<'_> {
         Ok(())
     }
 
-    fn promise_frontends(&mut self, port: &Port) -> Result<(), Missing> {
+    fn missing_frontends(&self, port: &Port) -> Result<usize, Lack> {
         let missing = self.room.frontends.missing(port.frontends().map(|(key, _)| key));
         // One more for each address, as such.
         let wanted = missing + frontends::own_addresses(&port.wanted).count().min(missing);
         let free = self.room.frontends.free().saturating_sub(self.room.promised);
         if wanted > free {
-            return Err((name::FRONTENDS, wanted, free));
+            return Err(Lack::Room { map: name::FRONTENDS, wanted, free });
         }
-        self.room.promised += wanted;
-        Ok(())
+        Ok(wanted)
+    }
+
+    fn admit_clients(&mut self, port: &Port) -> Result<(), Lack> {
+        let exposures = port.wanted.exposures.iter();
+        let services = exposures.filter_map(|exposure| {
+            Some((*port.services.get(&exposure.kind)?, exposure.source_ranges.as_slice()))
+        });
+        self.room.source_ranges.admit(services)
     }
 }
 

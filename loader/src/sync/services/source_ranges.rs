@@ -1,69 +1,114 @@
 //! Entries of `source_ranges`: who may call which service.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet},
     io,
 };
 
+use common::maps::name;
 use ipnet::IpNet;
 
-use super::elements::wide;
+use super::{elements::wide, port::Lack};
 use crate::sync::{MapOps, Prefix};
 
 /// The map, and what is known of it.
 pub(super) struct SourceRanges {
     map: Box<dyn MapOps<Prefix<20>, u32>>,
+    /// Its entries, by service.
     held: BTreeMap<u32, BTreeSet<Prefix<20>>>,
+    /// How many those are.
+    count: usize,
 }
 
 impl SourceRanges {
     /// With the entries that an earlier loader has left.
     pub(super) fn adopt(map: Box<dyn MapOps<Prefix<20>, u32>>) -> io::Result<Self> {
+        let entries = map.list()?;
         let mut held: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
-        for prefix in map.list()?.into_keys() {
-            let service = prefix.data.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes));
-            held.entry(service).or_default().insert(prefix);
+        for prefix in entries.keys() {
+            held.entry(service(prefix)).or_default().insert(*prefix);
         }
-        Ok(Self { map, held })
+        Ok(Self { map, held, count: entries.len() })
     }
 
-    /// Lets clients in `ranges` call a service.
-    pub(super) fn add(&mut self, service: u32, ranges: &[IpNet]) -> io::Result<()> {
-        for prefix in ranges.iter().map(|range| prefix(service, *range)) {
-            if !self.held.get(&service).is_some_and(|held| held.contains(&prefix)) {
-                self.map.insert(&prefix, &1).map_err(full)?;
-                self.held.entry(service).or_default().insert(prefix);
-            }
+    /// Lets clients in a service's ranges call it, of all of these services or of none. Where old and new ones don't fit in
+    /// together, some of the old ones go first: a client whose prefix is withdrawn is refused a moment early, and one whose
+    /// prefix is only written otherwise may be refused for that moment.
+    pub(super) fn admit<'a>(
+        &mut self,
+        services: impl Iterator<Item = (u32, &'a [IpNet])>,
+    ) -> Result<(), Lack> {
+        let (mut new, mut stale) = (Vec::new(), Vec::new());
+        let none = BTreeSet::new();
+        // Whoever has no ranges any more may be called by everyone, but not yet.
+        for (service, ranges) in services.filter(|(_, ranges)| !ranges.is_empty()) {
+            let wanted = prefixes(service, ranges);
+            let held = self.held.get(&service).unwrap_or(&none);
+            new.extend(wanted.difference(held).copied());
+            stale.extend(held.difference(&wanted).copied());
         }
-        Ok(())
+        let free = usize::try_from(self.map.capacity()).unwrap_or(usize::MAX).saturating_sub(self.count);
+        let lacking = new.len().saturating_sub(free);
+        if lacking > stale.len() {
+            let free = free + stale.len();
+            return Err(Lack::Room { map: name::SOURCE_RANGES, wanted: new.len(), free });
+        }
+        stale.truncate(lacking);
+        self.replace(&stale, &new).map_err(|error| {
+            if let Err(error) = self.replace(&new, &stale) {
+                log::warn!("source ranges are not what they were: {error}");
+            }
+            Lack::Written { map: name::SOURCE_RANGES, error }
+        })
     }
 
     /// Lets no other clients call it.
     pub(super) fn keep_only(&mut self, service: u32, ranges: &[IpNet]) -> io::Result<()> {
-        let Some(held) = self.held.get_mut(&service) else { return Ok(()) };
-        let wanted: BTreeSet<_> = ranges.iter().map(|range| prefix(service, *range)).collect();
-        for stale in held.difference(&wanted) {
-            self.map.remove(stale)?;
-        }
-        *held = wanted;
-        if held.is_empty() {
-            self.held.remove(&service);
+        let Some(held) = self.held.get(&service) else { return Ok(()) };
+        let stale: Vec<_> = held.difference(&prefixes(service, ranges)).copied().collect();
+        // Each that can be removed is: one that can't keeps no other client in.
+        stale.iter().map(|prefix| self.remove(prefix)).fold(Ok(()), Result::and)
+    }
+
+    /// Removes those of services that are nobody's.
+    pub(super) fn remove_strangers(&mut self, is_known: impl Fn(u32) -> bool) -> io::Result<()> {
+        let strangers: Vec<u32> = self.held.keys().copied().filter(|id| !is_known(*id)).collect();
+        strangers.into_iter().try_for_each(|service| self.keep_only(service, &[]))
+    }
+
+    fn replace(&mut self, old: &[Prefix<20>], new: &[Prefix<20>]) -> io::Result<()> {
+        old.iter().try_for_each(|prefix| self.remove(prefix))?;
+        new.iter().try_for_each(|prefix| self.insert(prefix))
+    }
+
+    fn insert(&mut self, prefix: &Prefix<20>) -> io::Result<()> {
+        self.map.insert(prefix, &1)?;
+        if self.held.entry(service(prefix)).or_default().insert(*prefix) {
+            self.count += 1;
         }
         Ok(())
     }
 
-    /// Removes those of services that are nobody's.
-    pub(super) fn remove_strangers(&mut self, services: &HashSet<u32>) -> io::Result<()> {
-        let strangers: Vec<u32> = self.held.keys().filter(|id| !services.contains(id)).copied().collect();
-        strangers.into_iter().try_for_each(|service| self.keep_only(service, &[]))
+    fn remove(&mut self, prefix: &Prefix<20>) -> io::Result<()> {
+        let id = service(prefix);
+        let Some(held) = self.held.get_mut(&id).filter(|held| held.contains(prefix)) else { return Ok(()) };
+        self.map.remove(prefix)?;
+        held.remove(prefix);
+        self.count -= 1;
+        if held.is_empty() {
+            self.held.remove(&id);
+        }
+        Ok(())
     }
 }
 
-fn full(error: io::Error) -> io::Error {
-    if error.raw_os_error() == Some(libc::ENOSPC) {
-        return io::Error::other("map source_ranges is full: raise `source-ranges` in [maps]");
-    }
-    error
+/// Whose it is.
+fn service(prefix: &Prefix<20>) -> u32 {
+    prefix.data.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes))
+}
+
+fn prefixes(service: u32, ranges: &[IpNet]) -> BTreeSet<Prefix<20>> {
+    ranges.iter().map(|range| prefix(service, *range)).collect()
 }
 
 /// The service in network byte order, then the client's address: [`common::maps::SourceRange`].

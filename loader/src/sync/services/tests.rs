@@ -1,7 +1,10 @@
-use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    rc::Rc,
+};
 
 use common::maps::{Selection, scope};
-use ipnet::IpNet;
 
 use super::*;
 use crate::desired::services::{Candidates, Exposure, Owner, Protocol};
@@ -12,6 +15,8 @@ struct Pinned<K, V> {
     name: &'static str,
     capacity: u32,
     entries: Rc<RefCell<BTreeMap<K, V>>>,
+    /// How many more entries it takes before it refuses one.
+    refuses: Rc<Cell<Option<usize>>>,
 }
 
 impl<K: Ord + Copy, V: Copy> MapOps<K, V> for Pinned<K, V> {
@@ -28,7 +33,16 @@ impl<K: Ord + Copy, V: Copy> MapOps<K, V> for Pinned<K, V> {
     }
 
     fn insert(&mut self, key: &K, value: &V) -> io::Result<()> {
-        self.entries.borrow_mut().insert(*key, *value);
+        let refuses = self.refuses.take();
+        if refuses == Some(0) {
+            return Err(io::Error::from_raw_os_error(libc::ENOMEM));
+        }
+        self.refuses.set(refuses.map(|takes| takes - 1));
+        let mut entries = self.entries.borrow_mut();
+        if entries.len() >= self.capacity as usize && !entries.contains_key(key) {
+            return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+        }
+        entries.insert(*key, *value);
         Ok(())
     }
 
@@ -39,7 +53,7 @@ impl<K: Ord + Copy, V: Copy> MapOps<K, V> for Pinned<K, V> {
 }
 
 fn pinned<K, V>(name: &'static str) -> Pinned<K, V> {
-    Pinned { name, capacity: 64, entries: Rc::default() }
+    Pinned { name, capacity: 64, entries: Rc::default(), refuses: Rc::default() }
 }
 
 /// The maps as the kernel has them: arrays as files that are mapped anew by each loader.
@@ -107,6 +121,16 @@ impl Kernel {
         Some((service.generation, backends.into_iter().collect()))
     }
 
+    /// The prefixes of the first service's clients.
+    fn clients(&self) -> Vec<String> {
+        let entries = self.source_ranges.entries.borrow();
+        let client = |Prefix { len, data }: &Prefix<20>| {
+            assert_eq!(data[..4], [0; 4], "the first service's");
+            format!("{}.{}.{}.{}/{}", data[4], data[5], data[6], data[7], len - u32::BITS)
+        };
+        entries.keys().map(client).collect()
+    }
+
     fn addresses(&self, frontend: &str) -> Vec<String> {
         let (_, backends) = self.call(frontend, 80).unwrap();
         backends.into_iter().map(|(address, _)| address.to_string()).collect()
@@ -151,6 +175,12 @@ fn port(name: &str, frontend: &str, endpoints: &[u8]) -> ServicePort {
             dsr: false,
         }],
     }
+}
+
+fn restricted(endpoints: &[u8], source_ranges: &[&str]) -> ServicePort {
+    let mut port = port("a", "10.32.0.1", endpoints);
+    port.exposures[0].source_ranges = source_ranges.iter().map(|range| range.parse().unwrap()).collect();
+    port
 }
 
 fn wanted(ports: &[ServicePort]) -> Wanted<'_> {
@@ -249,6 +279,65 @@ fn what_was_asked_for_while_no_loader_ran_is_made_up_for() {
 }
 
 #[test]
+fn a_service_for_which_a_loader_that_is_started_has_no_room_stays_as_it_was_until_there_is() {
+    let clients = ["192.0.2.0/24"];
+    let kernel = Kernel::new(700);
+    kernel.loader().sync(wanted(&[restricted(&[1, 2], &clients), port("b", "10.32.0.2", &[3, 4])]));
+    let before = kernel.call("10.32.0.1", 80);
+    let mut loader = kernel.loader();
+    let new = [restricted(&[1, 5], &clients)];
+    // What the other one has left is free from the second time on, and not enough then for as many.
+    let many = [restricted(&[1, 5, 6, 7, 8, 9, 10, 11, 12, 13], &clients)];
+    for (asked, free, missing) in [(&new, 198, 251), (&many, 449, 1021)] {
+        let synced = loader.sync(wanted(asked));
+        assert_eq!(
+            synced.problems,
+            [format!(
+                "service a, port 80/TCP (IPv4): map maglev has room for {free} of {missing} new entries: raise `maglev` in [maps]; it stays as it was"
+            )]
+        );
+        assert_eq!((synced.changed, loader.is_new()), (0, false));
+        assert_eq!(kernel.call("10.32.0.1", 80), before);
+        assert_eq!(kernel.call("10.32.0.2", 80), None);
+        assert_eq!(kernel.frontends.entries.borrow().len(), 2, "the frontend and its address");
+        assert_eq!(kernel.clients(), clients);
+        let of_other = port("b", "10.32.0.2", &[3, 4]);
+        assert_eq!(loader.lingering_bits(), &bits(&of_other).collect());
+    }
+
+    std::thread::sleep(ranges::QUARANTINE);
+    let synced = loader.sync(wanted(&new));
+    assert_eq!(synced, Synced { changed: 1, gone: 1, problems: Vec::new() });
+    let (before, after) = (before.unwrap(), kernel.call("10.32.0.1", 80).unwrap());
+    assert_eq!((after.0, after.1[0]), (before.0, before.1[0]), "its connections go on");
+    assert_eq!(kernel.addresses("10.32.0.1"), ["10.200.0.1", "10.200.0.5"]);
+    assert_eq!(kernel.clients(), clients);
+    assert_eq!(700 - loader.room.ranges.free(), 251);
+    let [gone, stays] = [2, 1]
+        .map(|last| endpoint_bit(endpoint(last).address, 8080, 6))
+        .map(|bit| loader.lingering_bits().contains(&bit));
+    assert_eq!((gone, stays), (true, false));
+    loader.sync(wanted(&[]));
+    assert!(bits(&new[0]).all(|bit| loader.lingering_bits().contains(&bit)), "each was wanted once");
+}
+
+#[test]
+fn a_service_that_is_no_longer_asked_for_is_not_spared_any_longer() {
+    let kernel = Kernel::new(300);
+    kernel.loader().sync(wanted(&[port("a", "10.32.0.1", &[1, 2])]));
+    let mut loader = kernel.loader();
+    assert_eq!(loader.sync(wanted(&[port("a", "10.32.0.1", &[1, 3])])).problems.len(), 1);
+    assert_eq!(kernel.addresses("10.32.0.1"), ["10.200.0.1", "10.200.0.2"]);
+    assert_eq!(loader.sync(wanted(&[])), Synced { changed: 0, gone: 2, problems: Vec::new() });
+    assert!(kernel.frontends.entries.borrow().is_empty());
+    assert_eq!(
+        (loader.room.ranges.free(), loader.room.backends.free(), loader.room.services.free()),
+        (300, 32, 16)
+    );
+    assert!(bits(&port("a", "10.32.0.1", &[1, 2])).all(|bit| loader.lingering_bits().contains(&bit)));
+}
+
+#[test]
 fn a_service_without_room_keeps_what_it_has_and_others_change() {
     let kernel = Kernel::new(300);
     let mut loader = kernel.loader();
@@ -279,9 +368,7 @@ fn a_service_without_room_keeps_what_it_has_and_others_change() {
 fn source_ranges_follow_their_service() {
     let kernel = Kernel::new(300);
     let mut loader = kernel.loader();
-    let range = |range: &str| range.parse::<IpNet>().unwrap();
-    let mut port = port("a", "10.32.0.1", &[1]);
-    port.exposures[0].source_ranges = vec![range("192.0.2.0/24"), range("198.51.100.0/24")];
+    let mut port = restricted(&[1], &["192.0.2.0/24", "198.51.100.0/24"]);
     loader.sync(wanted(&[port.clone()]));
     assert_eq!(kernel.source_ranges.entries.borrow().len(), 2);
     port.exposures[0].source_ranges.pop();
@@ -291,6 +378,80 @@ fn source_ranges_follow_their_service() {
     loader.sync(wanted(&[port]));
     assert!(kernel.source_ranges.entries.borrow().is_empty());
     assert_eq!(elements::read_service(&loader.room.maps.services, 0).flags, 0);
+}
+
+#[test]
+fn where_clients_fit_in_but_once_those_that_are_withdrawn_make_room() {
+    let mut kernel = Kernel::new(1024);
+    kernel.source_ranges.capacity = 2;
+    let mut loader = kernel.loader();
+    loader.sync(wanted(&[restricted(&[1, 2], &["192.0.2.0/24", "198.51.100.0/24"])]));
+    let synced = loader.sync(wanted(&[restricted(&[1, 3], &["192.0.2.0/24", "203.0.113.0/24"])]));
+    assert_eq!(synced, Synced { changed: 1, gone: 1, problems: Vec::new() });
+    assert_eq!(kernel.addresses("10.32.0.1"), ["10.200.0.1", "10.200.0.3"]);
+    assert_eq!(kernel.clients(), ["192.0.2.0/24", "203.0.113.0/24"]);
+
+    let more = ["192.0.2.0/24", "203.0.113.0/25", "203.0.113.128/25"];
+    let synced = loader.sync(wanted(&[restricted(&[4], &more)]));
+    assert_eq!(
+        synced.problems,
+        [
+            "service a, port 80/TCP (IPv4): map source_ranges has room for 1 of 2 new entries: raise `source-ranges` in [maps]; \
+             it stays as it was"
+        ]
+    );
+    assert_eq!(kernel.addresses("10.32.0.1"), ["10.200.0.1", "10.200.0.3"]);
+    assert_eq!(kernel.clients(), ["192.0.2.0/24", "203.0.113.0/24"]);
+}
+
+#[test]
+fn a_service_whose_clients_are_not_taken_keeps_what_it_has_until_they_are() {
+    let mut kernel = Kernel::new(1024);
+    kernel.source_ranges.capacity = 3;
+    let mut loader = kernel.loader();
+    loader.sync(wanted(&[restricted(&[1, 2], &["192.0.2.0/24", "198.51.100.0/24"])]));
+    let before = kernel.call("10.32.0.1", 80);
+    let free = |loader: &Services| {
+        (loader.room.groups.free(), loader.room.backends.free(), loader.room.ranges.free())
+    };
+    let free_before = free(&loader);
+
+    // One of them goes for the new two, of which the second is refused.
+    kernel.source_ranges.refuses.set(Some(1));
+    let other = [restricted(&[1, 3], &["192.0.2.0/24", "203.0.113.0/25", "203.0.113.128/25"])];
+    let synced = loader.sync(wanted(&other));
+    assert_eq!((synced.changed, synced.gone), (0, 0));
+    assert_eq!(
+        synced.problems,
+        [
+            "service a, port 80/TCP (IPv4): map source_ranges: Cannot allocate memory (os error 12); it stays as it was"
+        ]
+    );
+    assert_eq!(kernel.call("10.32.0.1", 80), before);
+    assert_eq!(free(&loader), free_before, "nothing leaks");
+    assert_eq!(kernel.clients(), ["192.0.2.0/24", "198.51.100.0/24"]);
+
+    assert!(loader.sync(wanted(&other)).problems.is_empty());
+    assert_eq!(kernel.addresses("10.32.0.1"), ["10.200.0.1", "10.200.0.3"]);
+    assert_eq!(kernel.clients(), ["192.0.2.0/24", "203.0.113.0/25", "203.0.113.128/25"]);
+}
+
+#[test]
+fn a_frontend_that_is_not_taken_keeps_no_other_out() {
+    let kernel = Kernel::new(1024);
+    let mut loader = kernel.loader();
+    let mut port = port("a", "10.32.0.1", &[1]);
+    loader.sync(wanted(&[port.clone()]));
+    port.exposures[0].frontends.extend(["10.32.0.2", "10.32.0.3"].map(|it| (it.parse().unwrap(), 80)));
+    port.endpoints[0] = endpoint(2);
+    kernel.frontends.refuses.set(Some(0));
+    let synced = loader.sync(wanted(&[port.clone()]));
+    assert_eq!(synced.problems, ["service a, port 80/TCP (IPv4): Cannot allocate memory (os error 12)"]);
+    assert_eq!(kernel.addresses("10.32.0.1"), ["10.200.0.2"]);
+    assert_eq!(kernel.call("10.32.0.2", 80), None);
+    assert_eq!(kernel.addresses("10.32.0.3"), ["10.200.0.2"]);
+    assert!(loader.sync(wanted(&[port])).problems.is_empty());
+    assert_eq!(kernel.addresses("10.32.0.2"), ["10.200.0.2"]);
 }
 
 #[test]
