@@ -14,6 +14,9 @@ mod tests;
 /// kernel's own behind the packet, and the Ethernet header with a VLAN tag and checksum.
 const ONE_PAGE_MTU: u32 = 4096 - 256 - 320 - 14 - 4 - 4;
 
+/// Features by which received packets are merged before the kernel sees them.
+pub const LARGE_RECEIVE: [&str; 2] = ["rx-gro-hw", "rx-lro"];
+
 /// A way to run XDP on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {

@@ -185,7 +185,8 @@ fn facts(wanted: XdpMode, link: &Link, foreign: Option<u32>) -> Facts {
     let driver = ethtool.as_ref().ok().and_then(|ethtool| ethtool.driver(device).inspect_err(unknown).ok());
     let large_receive = match &ethtool {
         Ok(ethtool) if wanted == XdpMode::Auto => {
-            ethtool.large_receive(device).inspect_err(unknown).ok().flatten()
+            let features = ethtool.features(device).inspect_err(unknown).ok();
+            features.and_then(|features| features.first_on(&xdp::LARGE_RECEIVE).map(str::to_owned))
         }
         _ => None,
     };
