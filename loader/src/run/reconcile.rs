@@ -159,7 +159,7 @@ impl Reconciler {
         let mut problems = Vec::new();
         let devices = self.ensure_devices(desired, &mut problems)?;
         self.choose_tc(desired)?;
-        self.xdp.look(&self.paths, desired.xdp, &devices.uplinks)?;
+        self.xdp.look(&self.paths, &mut self.netlink, desired.xdp, &devices.uplinks)?;
         self.ensure_programs(desired, &devices, remembered)?;
         let contents = self.fill_maps(desired, &devices)?;
         self.sync_services(desired, &mut problems);
