@@ -18,6 +18,7 @@ pub use self::{
     ethtool::{Ethtool, Features},
     gateway::{Gateway, ensure_gateway, remove_gateways},
     netns::{Netns, NetnsError, NetnsId, cookie},
+    offloads::merging_datagrams,
     pod::{PodSpec, await_pod, ensure_pod, find_pod_device, host_device_name, remove_strangers},
     sysctl::{Sysctl, SysctlError},
 };

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{fs, net::IpAddr, process::Command};
+use std::{fs, net::IpAddr};
 
 use ipnet::IpNet;
 use loader::{
@@ -10,7 +10,7 @@ use loader::{
     device::{self, DeviceError, Gateway, Owner, PodError, PodSpec},
     netlink::{Handle, Link, Route, VethEnd},
 };
-use support::{Netns, can_run, in_new_netns};
+use support::{Netns, can_run, ethtool, in_new_netns};
 
 mod support;
 
@@ -53,13 +53,6 @@ fn ensure_pod(netlink: &mut Handle, pod: &Pod) -> Result<Link, PodError> {
     let (link, problem) = device::ensure_pod(netlink, own, &spec)?;
     assert!(problem.is_none(), "{problem:?}");
     Ok(link)
-}
-
-/// Runs `ethtool` in this thread's network namespace and returns what it prints.
-fn ethtool(arguments: &[&str]) -> String {
-    let output = Command::new("ethtool").args(arguments).output().unwrap();
-    assert!(output.status.success(), "ethtool {arguments:?}: {output:?}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// What of these features is on, as `ethtool -k` prints it.

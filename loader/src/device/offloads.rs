@@ -1,6 +1,12 @@
-//! Offloads by which senders leave Podlane packets that it can't send on.
+//! Offloads by which Podlane gets packets that it can't send on whole: switched off on its own devices, told of on uplinks.
+
+use std::io;
 
 use super::{DeviceError, Ethtool};
+
+/// Of an uplink: by either one the kernel merges UDP datagrams that no socket of its own takes (`udp_gro_receive`), so those of VXLAN with
+/// an outer checksum too. What is then in one packet is decapsulated as one, and only the first inner packet is seen.
+const MERGING_DATAGRAMS: &[&str] = &["rx-udp-gro-forwarding", "rx-gro-list"];
 
 /// Of a pod's own side of its veth, whose kernel segments what the device does not: no GSO packet may come out of it that is a tunnel's
 /// already, since the kernel can't segment what is in two tunnels, and none of SCTP's, since `bpf_skb_adjust_room` refuses
@@ -26,4 +32,12 @@ pub(super) const UNWANTED_OF_GATEWAY: &[&str] = &["tx-sctp-segmentation", "tx-ge
 pub(super) fn switch_off(device: &str, unwanted: &[&str]) -> Option<DeviceError> {
     let outcome = Ethtool::open().and_then(|ethtool| ethtool.switch_off(device, unwanted));
     outcome.err().map(|source| DeviceError::Offloads { device: device.to_owned(), source })
+}
+
+/// The feature that is on, if one is, by which an uplink merges packets of tunnels.
+#[must_use]
+pub fn merging_datagrams(uplink: &str) -> Option<&'static str> {
+    let features = Ethtool::open().and_then(|ethtool| ethtool.features(uplink));
+    let unknown = |error: &io::Error| log::debug!("ethtool {uplink}: {error}");
+    features.inspect_err(unknown).ok()?.first_on(MERGING_DATAGRAMS)
 }

@@ -224,6 +224,12 @@ impl Reconciler {
                     if !link.up {
                         problems.push(format!("uplink {name} is down: `ip link set {name} up`"));
                     }
+                    if let Some(feature) = device::merging_datagrams(name) {
+                        problems.push(format!(
+                            "uplink {name} merges datagrams of tunnels ({feature} is on), of which all but the first get \
+                             lost: `ethtool -K {name} {feature} off`"
+                        ));
+                    }
                     found.push(link);
                 }
                 None => problems.push(format!("uplink {name} does not exist; it is used as soon as it does")),
