@@ -8,15 +8,17 @@ mod error;
 mod ethtool;
 mod gateway;
 mod netns;
+mod offloads;
 mod pod;
 mod sysctl;
 
 pub use self::{
     alias::Owner,
     error::{DeviceError, PodError},
-    ethtool::Ethtool,
+    ethtool::{Ethtool, Features},
     gateway::{Gateway, ensure_gateway, remove_gateways},
     netns::{Netns, NetnsError, NetnsId, cookie},
+    offloads::merging_datagrams,
     pod::{PodSpec, await_pod, ensure_pod, find_pod_device, host_device_name, remove_strangers},
     sysctl::{Sysctl, SysctlError},
 };

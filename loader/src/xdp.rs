@@ -14,6 +14,12 @@ mod tests;
 /// kernel's own behind the packet, and the Ethernet header with a VLAN tag and checksum.
 const ONE_PAGE_MTU: u32 = 4096 - 256 - 320 - 14 - 4 - 4;
 
+/// Features by which received packets are merged before the kernel sees them.
+pub const LARGE_RECEIVE: [&str; 2] = ["rx-gro-hw", "rx-lro"];
+
+/// The feature by which a device takes the VLAN tag (802.1Q) off a packet before XDP sees it.
+pub const TAKES_TAGS: &str = "rx-vlan-hw-parse";
+
 /// A way to run XDP on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
@@ -48,6 +54,9 @@ pub struct Facts {
     pub mtu: u32,
     /// The feature that is on by which it merges received packets; looked up where the choice is ours.
     pub large_receive: Option<String>,
+    /// Name of a VLAN device on top of it, if it takes off the tags by which XDP could tell that device's packets from its own;
+    /// looked up where XDP may run.
+    pub untagged_vlan: Option<String>,
     /// Number of somebody else's XDP program on it.
     pub foreign: Option<u32>,
 }
@@ -103,6 +112,11 @@ pub fn plan(wanted: XdpMode, facts: &Facts) -> Plan {
              `ethtool -K {device} {feature} off`, if it can be turned off, lets XDP have them"
         ));
     }
+    if wanted == XdpMode::Auto
+        && let Some(why) = confuses_vlans(facts)
+    {
+        return Plan::Off(why);
+    }
     if let Some(program) = foreign {
         return Plan::Off(format!(
             "somebody else's XDP program #{program} is on {device} (`bpftool prog show id {program}`); XDP is used as \
@@ -129,7 +143,19 @@ pub fn choice(wanted: XdpMode, facts: &Facts, attached: Option<Way>, refusals: &
         ),
         (_, None) => refused.join("; "),
     };
+    let warning = attached.and_then(|_| confuses_vlans(facts));
+    let why = warning.map_or_else(|| why.clone(), |warning| format!("{why}; {warning}"));
     Choice { mode: attached.map_or(Mode::Off, Mode::from), why }
+}
+
+/// Whether XDP takes packets of VLANs for the device's own, and what to do about it.
+#[must_use]
+pub fn confuses_vlans(Facts { device, untagged_vlan, .. }: &Facts) -> Option<String> {
+    let vlan = untagged_vlan.as_ref()?;
+    Some(format!(
+        "{TAKES_TAGS} is on: the device takes VLAN tags off, and XDP would take packets of {vlan} for {device}'s own; \
+         `ethtool -K {device} rxvlan off`, if it can be turned off, lets XDP tell them apart"
+    ))
 }
 
 const CONFIGURED: &str = "as configured";

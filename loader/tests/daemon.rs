@@ -12,7 +12,7 @@ use aya::{
 use loader::{bpf, desired::TcMode, device::host_device_name, netlink::Handle, run};
 use nix::sys::signal::Signal;
 use node::{Node, deadline, wait_until};
-use support::{Netns, can_run, in_new_netns};
+use support::{Netns, can_run, ethtool, in_new_netns};
 
 #[path = "support/node.rs"]
 mod node;
@@ -96,6 +96,24 @@ fn a_pod_lives_on_when_only_the_file_of_its_namespace_is_gone() {
         assert!(state.waiting.is_empty() && state.problems[0].contains("stays as it is"), "{state:?}");
         drop(web);
         wait_until("it is waited for", || node.state().waiting.len() == 1 && node.endpoint(4).is_none());
+    });
+}
+
+#[test]
+fn an_uplink_that_merges_datagrams_of_tunnels_is_told_of() {
+    with_node(|mut node| {
+        node.configure(&[], "");
+        node.start();
+        assert!(node.state().problems.is_empty(), "{:?}", node.state().problems);
+        for feature in ["rx-udp-gro-forwarding", "rx-gro-list"] {
+            ethtool(&["-K", "up0", feature, "on"]);
+            let remedy = format!("`ethtool -K up0 {feature} off`");
+            wait_until("it is told of", || {
+                node.state().problems.iter().any(|problem| problem.contains(&remedy))
+            });
+            ethtool(&["-K", "up0", feature, "off"]);
+            wait_until("it is well again", || node.state().problems.is_empty());
+        }
     });
 }
 

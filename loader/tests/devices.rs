@@ -10,7 +10,7 @@ use loader::{
     device::{self, DeviceError, Gateway, Owner, PodError, PodSpec},
     netlink::{Handle, Link, Route, VethEnd},
 };
-use support::{Netns, can_run, in_new_netns};
+use support::{Netns, can_run, ethtool, in_new_netns};
 
 mod support;
 
@@ -49,7 +49,17 @@ fn pod(netns: &Netns) -> Pod {
 fn ensure_pod(netlink: &mut Handle, pod: &Pod) -> Result<Link, PodError> {
     let own = device::Netns::current().unwrap().id();
     let gateways = vec![ip("10.200.0.1"), ip("fd00:10:200::1")];
-    device::ensure_pod(netlink, own, &PodSpec { owner: OWNER, pod, host_mac: MAC, mtu: 1450, gateways })
+    let spec = PodSpec { owner: OWNER, pod, host_mac: MAC, mtu: 1450, gateways };
+    let (link, problem) = device::ensure_pod(netlink, own, &spec)?;
+    assert!(problem.is_none(), "{problem:?}");
+    Ok(link)
+}
+
+/// What of these features is on, as `ethtool -k` prints it.
+fn on<'a>(device: &str, features: &[&'a str]) -> Vec<&'a str> {
+    let listed = ethtool(&["-k", device]);
+    let is_on = |name: &&&str| listed.lines().any(|line| line.trim().starts_with(&format!("{name}: on")));
+    features.iter().filter(is_on).copied().collect()
 }
 
 fn sysctl(path: &str) -> String {
@@ -205,6 +215,63 @@ fn a_pod_is_connected_and_a_second_time_nothing_is_done() {
 
         let again = ensure_pod(&mut netlink, &pod).unwrap();
         assert_eq!(again, made);
+    });
+}
+
+#[test]
+fn a_pod_hands_over_no_gso_packets_of_sctp_or_a_tunnel() {
+    if !can_run() {
+        return;
+    }
+    let unwanted = [
+        "tx-udp_tnl-segmentation",
+        "tx-udp_tnl-csum-segmentation",
+        "tx-gre-segmentation",
+        "tx-gre-csum-segmentation",
+        "tx-ipxip4-segmentation",
+        "tx-ipxip6-segmentation",
+        "tx-esp-segmentation",
+        "tx-sctp-segmentation",
+    ];
+    let wanted =
+        ["tx-tcp-segmentation", "tx-tcp6-segmentation", "tx-udp-segmentation", "tx-checksum-ip-generic"];
+    in_new_netns(|| {
+        let mut netlink = Handle::open().unwrap();
+        let netns = Netns::new();
+        let pod = pod(&netns);
+        let host = ensure_pod(&mut netlink, &pod).unwrap();
+        let check = || {
+            assert_eq!(on("eth0", &unwanted), [""; 0]);
+            assert_eq!(on("eth0", &wanted), wanted);
+        };
+        netns.run(check);
+        assert!(
+            on(&host.name, &unwanted).contains(&"tx-udp_tnl-segmentation"),
+            "what pods are sent stays large"
+        );
+
+        netns.run(|| ethtool(&["-K", "eth0", "tx-sctp-segmentation", "on", "tx-gre-segmentation", "on"]));
+        ensure_pod(&mut netlink, &pod).unwrap();
+        netns.run(check);
+    });
+}
+
+#[test]
+fn the_node_sends_pods_no_gso_packets_of_sctp() {
+    if !can_run() {
+        return;
+    }
+    in_new_netns(|| {
+        let mut netlink = Handle::open().unwrap();
+        let unwanted = ["tx-sctp-segmentation", "generic-segmentation-offload"];
+        for _ in 0..2 {
+            let (_, problems) = device::ensure_gateway(&mut netlink, &gateway()).unwrap();
+            assert!(problems.is_empty(), "{problems:?}");
+            assert_eq!(on("podlane0", &unwanted), [""; 0]);
+            assert_eq!(on("podlane0", &["tx-tcp-segmentation", "tx-tcp6-segmentation"]).len(), 2);
+            ethtool(&["-K", "podlane0", "tx-sctp-segmentation", "on", "gso", "on"]);
+            assert_eq!(on("podlane0", &unwanted), unwanted);
+        }
     });
 }
 

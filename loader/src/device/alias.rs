@@ -63,6 +63,7 @@ mod tests {
             running: true,
             alias: Some("podlane:worker-10:default/web".into()),
             peer: None,
+            below: None,
             xdp: XdpPrograms::default(),
         };
         assert!(Owner { node: "worker-10" }.has_pod_device(&link));

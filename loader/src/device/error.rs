@@ -1,6 +1,6 @@
 //! What can be wrong with a device.
 
-use std::path::PathBuf;
+use std::{io, path::PathBuf};
 
 use ipnet::IpNet;
 use thiserror::Error;
@@ -36,6 +36,17 @@ pub enum DeviceError {
     /// A sysctl can't be set.
     #[error(transparent)]
     Sysctl(#[from] SysctlError),
+    /// It has offloads that it should not have.
+    #[error(
+        "switch segmentation offloads of {device} off: {source}; SCTP's and tunnels' packets that are sent there may be \
+         lost"
+    )]
+    Offloads {
+        /// Name of the device.
+        device: String,
+        /// Why not.
+        source: io::Error,
+    },
     /// A namespace can't be used.
     #[error(transparent)]
     Netns(#[from] NetnsError),

@@ -7,7 +7,10 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{DeviceError, Owner, Sysctl};
+use super::{
+    DeviceError, Owner, Sysctl,
+    offloads::{self, UNWANTED_OF_GATEWAY},
+};
 use crate::{
     mac::Mac,
     netlink::{Handle, Link, Route},
@@ -33,7 +36,7 @@ pub struct Gateway<'a> {
 }
 
 /// Brings the gateway device to what it should be. Also returns what is wrong with it but keeps nothing else from
-/// working: routes that can't be added.
+/// working: offloads that can't be switched off, routes that can't be added.
 pub fn ensure_gateway(
     netlink: &mut Handle,
     gateway: &Gateway<'_>,
@@ -48,12 +51,13 @@ pub fn ensure_gateway(
         netlink.set_mtu(&link, gateway.mtu)?;
     }
     sysctls(gateway)?;
+    let mut problems = Vec::from_iter(offloads::switch_off(gateway.name, UNWANTED_OF_GATEWAY));
     ensure_addresses(netlink, &link, &gateway.addresses)?;
     if !link.up {
         netlink.set_up(&link)?;
     }
-    let problems = ensure_routes(netlink, &link, &gateway.routes());
-    Ok((link, problems?))
+    problems.extend(ensure_routes(netlink, &link, &gateway.routes())?);
+    Ok((link, problems))
 }
 
 /// Deletes the node's gateway devices but the one called `keep`, and with each its addresses and routes. Returns which.

@@ -10,7 +10,11 @@ use std::{
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::{DeviceError, Netns, NetnsError, NetnsId, Owner, PodError, Sysctl, gateway::ensure_addresses};
+use super::{
+    DeviceError, Netns, NetnsError, NetnsId, Owner, PodError, Sysctl,
+    gateway::ensure_addresses,
+    offloads::{self, UNWANTED_OF_POD},
+};
 use crate::{
     desired::Pod,
     hash::fnv1a_64,
@@ -48,8 +52,13 @@ pub fn host_device_name(pod: &str) -> String {
 }
 
 /// Connects a pod and returns its host-side device, which if new is still down: whoever attaches the programs sets it up
-/// afterwards, so that no packet passes by them.
-pub fn ensure_pod(netlink: &mut Handle, own: NetnsId, spec: &PodSpec<'_>) -> Result<Link, PodError> {
+/// afterwards, so that no packet passes by them. Also returns what is wrong with the pod's side but keeps it from nothing else:
+/// offloads that can't be switched off.
+pub fn ensure_pod(
+    netlink: &mut Handle,
+    own: NetnsId,
+    spec: &PodSpec<'_>,
+) -> Result<(Link, Option<DeviceError>), PodError> {
     let path = &spec.pod.netns;
     let netns = Netns::open(path).map_err(DeviceError::from)?;
     let netns = netns.ok_or_else(|| PodError::Waiting(path.clone()))?;
@@ -60,8 +69,9 @@ pub fn ensure_pod(netlink: &mut Handle, own: NetnsId, spec: &PodSpec<'_>) -> Res
 
     let (host, inner) = ensure_pair(netlink, &mut inside, &netns, spec)?;
     ensure_host_side(netlink, &host, spec)?;
-    netns.run(|| ensure_inner_side(&mut inside, &inner, spec)).map_err(DeviceError::from)??;
-    Ok(host)
+    let inner_side = netns.run(|| ensure_inner_side(&mut inside, &inner, spec));
+    let problem = inner_side.map_err(DeviceError::from)??;
+    Ok((host, problem))
 }
 
 /// Waits until a pod whose host side has just been set up can send; false if that takes too long.
@@ -185,8 +195,12 @@ fn ensure_host_side(netlink: &mut Handle, host: &Link, spec: &PodSpec<'_>) -> Re
     Ok(())
 }
 
-/// Runs in the pod's namespace, because of the sysctl.
-fn ensure_inner_side(inside: &mut Handle, inner: &Link, spec: &PodSpec<'_>) -> Result<(), DeviceError> {
+/// Runs in the pod's namespace, because of the sysctl and the offloads.
+fn ensure_inner_side(
+    inside: &mut Handle,
+    inner: &Link,
+    spec: &PodSpec<'_>,
+) -> Result<Option<DeviceError>, DeviceError> {
     let Pod { addresses, interface, .. } = spec.pod;
     if let Some(loopback) = inside.link("lo")?.filter(|loopback| !loopback.up) {
         inside.set_up(&loopback)?;
@@ -196,10 +210,12 @@ fn ensure_inner_side(inside: &mut Handle, inner: &Link, spec: &PodSpec<'_>) -> R
         Sysctl { family: "ipv6", device: interface, key: "disable_ipv6" }.set("0")?;
     }
     ensure_addresses(inside, inner, addresses)?;
+    let problem = offloads::switch_off(interface, UNWANTED_OF_POD);
     if !inner.up {
         inside.set_up(inner)?;
     }
-    Ok(ensure_routes(inside, inner, &routes(spec))?)
+    ensure_routes(inside, inner, &routes(spec))?;
+    Ok(problem)
 }
 
 fn ensure_link(netlink: &mut Handle, link: &Link, mac: Mac, mtu: u32) -> Result<(), NetlinkError> {

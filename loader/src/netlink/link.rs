@@ -32,6 +32,8 @@ pub struct Link {
     pub alias: Option<String>,
     /// Interface index of the other end of a veth pair, in that end's namespace.
     pub peer: Option<u32>,
+    /// Interface index of the device that a VLAN device is on top of, if that is in the same namespace.
+    pub below: Option<u32>,
     /// XDP programs that it runs.
     pub xdp: XdpPrograms,
 }
@@ -222,8 +224,10 @@ pub(super) fn link_of(message: &RouteNetlinkMessage) -> Option<Link> {
         running: message.header.flags.contains(LinkFlags::Running),
         alias: None,
         peer: None,
+        below: None,
         xdp: XdpPrograms::default(),
     };
+    let mut is_elsewhere = false;
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
@@ -231,6 +235,7 @@ pub(super) fn link_of(message: &RouteNetlinkMessage) -> Option<Link> {
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::IfAlias(alias) => link.alias = Some(alias.clone()),
             LinkAttribute::Link(peer) => link.peer = Some(*peer),
+            LinkAttribute::LinkNetNsId(_) => is_elsewhere = true,
             LinkAttribute::Xdp(xdp) => link.xdp = xdp_of(xdp),
             LinkAttribute::LinkInfo(info) => {
                 link.kind = info.iter().find_map(|info| match info {
@@ -241,6 +246,7 @@ pub(super) fn link_of(message: &RouteNetlinkMessage) -> Option<Link> {
             _ => {}
         }
     }
+    link.below = link.peer.filter(|_| link.is("vlan") && !is_elsewhere);
     Some(link)
 }
 
@@ -255,4 +261,23 @@ fn xdp_of(attributes: &[LinkXdp]) -> XdpPrograms {
         }
     }
     programs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_vlan_is_on_top_of_counts_in_its_own_namespace() {
+        let below = |kind, elsewhere: &[LinkAttribute]| {
+            let mut message = new_link("eth0.100", [2, 0, 0, 0, 0, 1], 1500);
+            message.attributes.push(LinkAttribute::Link(7));
+            message.attributes.extend_from_slice(elsewhere);
+            message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind)]));
+            link_of(&RouteNetlinkMessage::NewLink(message)).unwrap().below
+        };
+        assert_eq!(below(InfoKind::Vlan, &[]), Some(7));
+        assert_eq!(below(InfoKind::Vlan, &[LinkAttribute::LinkNetNsId(0)]), None);
+        assert_eq!(below(InfoKind::Veth, &[]), None);
+    }
 }

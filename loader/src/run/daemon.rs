@@ -221,6 +221,8 @@ impl Daemon {
                 let node = &self.source.desired.node;
                 link.name == node.gateway_device
                     || node.uplinks.contains(&link.name)
+                    // One on top of an uplink may be what XDP is given up for.
+                    || link.below.is_some()
                     || self.source.desired.pods.iter().any(|pod| host_device_name(&pod.name) == link.name)
             }
         };

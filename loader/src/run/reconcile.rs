@@ -159,7 +159,7 @@ impl Reconciler {
         let mut problems = Vec::new();
         let devices = self.ensure_devices(desired, &mut problems)?;
         self.choose_tc(desired)?;
-        self.xdp.look(&self.paths, desired.xdp, &devices.uplinks)?;
+        self.xdp.look(&self.paths, &mut self.netlink, desired.xdp, &devices.uplinks)?;
         self.ensure_programs(desired, &devices, remembered)?;
         let contents = self.fill_maps(desired, &devices)?;
         self.sync_services(desired, &mut problems);
@@ -223,6 +223,12 @@ impl Reconciler {
                     self.uplink_mtus.insert(name.clone(), link.mtu);
                     if !link.up {
                         problems.push(format!("uplink {name} is down: `ip link set {name} up`"));
+                    }
+                    if let Some(feature) = device::merging_datagrams(name) {
+                        problems.push(format!(
+                            "uplink {name} merges datagrams of tunnels ({feature} is on), of which all but the first get \
+                             lost: `ethtool -K {name} {feature} off`"
+                        ));
                     }
                     found.push(link);
                 }

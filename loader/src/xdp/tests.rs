@@ -26,6 +26,7 @@ fn plans() {
     let nic = facts(None, "ixgbe");
     let veth = facts(Some("veth"), "veth");
     let merging = Facts { large_receive: Some("rx-gro-hw".to_owned()), ..nic.clone() };
+    let untagging = Facts { untagged_vlan: Some("eth0.100".to_owned()), ..nic.clone() };
     let taken = Facts { foreign: Some(57), ..nic.clone() };
     for (wanted, facts, expected) in [
         (XdpMode::Auto, &nic, Ok(NATIVE)),
@@ -41,6 +42,13 @@ fn plans() {
             Err("`ethtool -K eth0 rx-gro-hw off`, if it can be turned off, lets XDP have them"),
         ),
         (XdpMode::Native, &merging, Ok(NATIVE_THEN_GENERIC)),
+        (
+            XdpMode::Auto,
+            &untagging,
+            Err("would take packets of eth0.100 for eth0's own; `ethtool -K eth0 rxvlan off`"),
+        ),
+        (XdpMode::Native, &untagging, Ok(NATIVE_THEN_GENERIC)),
+        (XdpMode::Generic, &untagging, Ok(GENERIC)),
         (XdpMode::Auto, &taken, Err("somebody else's XDP program #57 is on eth0")),
         (XdpMode::Native, &taken, Err("`ip link set dev eth0 xdp off`")),
         (XdpMode::Generic, &taken, Err("#57")),
@@ -125,6 +133,20 @@ fn choices() {
         let expected = Choice { mode, why: why.to_owned() };
         assert_eq!(choice(wanted, facts, attached, &refusals), expected, "{wanted} {facts:?}");
     }
+}
+
+#[test]
+fn who_chooses_xdp_by_hand_is_told_that_it_confuses_vlans() {
+    let nic = facts(None, "ixgbe");
+    let untagging = Facts { untagged_vlan: Some("eth0.100".to_owned()), ..nic.clone() };
+    let Plan::Off(reason) = plan(XdpMode::Auto, &untagging) else { panic!("auto uses no XDP") };
+    for (wanted, way) in [(XdpMode::Native, Way::Native), (XdpMode::Generic, Way::Generic)] {
+        let choice = choice(wanted, &untagging, Some(way), &[]);
+        assert_eq!((choice.mode, choice.why), (way.into(), format!("as configured; {reason}")));
+    }
+    let refused = choice(XdpMode::Generic, &untagging, None, &[refusal(Way::Generic, libc::EBUSY)]);
+    assert!(!refused.why.contains("eth0.100"), "there is no XDP to confuse them: {refused}");
+    assert_eq!(confuses_vlans(&nic), None);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::{
     panic,
     path::PathBuf,
-    process,
+    process::{self, Command},
     sync::mpsc::{self, Sender},
     thread::{self, JoinHandle},
 };
@@ -30,6 +30,13 @@ pub fn in_new_netns<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     };
     let outcome = thread::scope(|scope| scope.spawn(inside).join());
     outcome.unwrap_or_else(|payload| panic::resume_unwind(payload))
+}
+
+/// Runs `ethtool` in this thread's network namespace and returns what it prints.
+pub fn ethtool(arguments: &[&str]) -> String {
+    let output = Command::new("ethtool").args(arguments).output().unwrap();
+    assert!(output.status.success(), "ethtool {arguments:?}: {output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// A network namespace, kept by a thread that is in it. So its path is never that of a later one: a file descriptor's would be, as the

@@ -33,7 +33,8 @@ impl Pods {
             let gateways = desired.node.gateways().collect();
             let spec = PodSpec { owner, pod, host_mac: desired.node.mac, mtu, gateways };
             let error = match device::ensure_pod(netlink, own, &spec) {
-                Ok(link) => {
+                Ok((link, problem)) => {
+                    pods.errors.extend(problem.map(|problem| format!("pod {}: {problem}", pod.name)));
                     pods.connected.insert(pod.name.clone(), link);
                     continue;
                 }

@@ -7,7 +7,7 @@ use crate::{
     bpf::{self, BpfError, Programs},
     desired::XdpMode,
     device::Ethtool,
-    netlink::{Handle, Link},
+    netlink::{Handle, Link, NetlinkError},
     paths::NodePaths,
     state::{State, XdpState},
     xdp::{self, Choice, Facts, Mode, Plan, Way},
@@ -69,6 +69,7 @@ impl Xdp {
     pub(super) fn look(
         &mut self,
         paths: &NodePaths,
+        netlink: &mut Handle,
         wanted: XdpMode,
         links: &[Link],
     ) -> Result<(), BpfError> {
@@ -78,7 +79,7 @@ impl Xdp {
             let mut uplink = Uplink {
                 ifindex: link.index,
                 wanted,
-                facts: facts(wanted, link, found.foreign),
+                facts: facts(netlink, wanted, link, found.foreign)?,
                 choice: None,
             };
             let known = before.iter().find(|known| known.stands_for(&uplink));
@@ -115,7 +116,7 @@ impl Xdp {
                 let name = &link.name;
                 problems.push(format!("uplink {name} has no XDP and goes on at TC: {}", choice.why));
             } else if self.said.get(&link.name) != Some(&choice) {
-                say(&link.name, uplink.wanted, &choice);
+                say(uplink, &choice);
             }
             self.said.insert(link.name.clone(), choice.clone());
             uplink.choice = Some(choice);
@@ -178,25 +179,53 @@ fn attach(
 }
 
 /// What the choice depends on.
-fn facts(wanted: XdpMode, link: &Link, foreign: Option<u32>) -> Facts {
+fn facts(
+    netlink: &mut Handle,
+    wanted: XdpMode,
+    link: &Link,
+    foreign: Option<u32>,
+) -> Result<Facts, NetlinkError> {
     let device = &link.name;
     let ethtool = Ethtool::open();
     let unknown = |error: &io::Error| log::debug!("ethtool {device}: {error}");
     let driver = ethtool.as_ref().ok().and_then(|ethtool| ethtool.driver(device).inspect_err(unknown).ok());
-    let large_receive = match &ethtool {
-        Ok(ethtool) if wanted == XdpMode::Auto => {
-            ethtool.large_receive(device).inspect_err(unknown).ok().flatten()
-        }
+    let features = match &ethtool {
+        Ok(ethtool) if wanted != XdpMode::Off => ethtool.features(device).inspect_err(unknown).ok(),
         _ => None,
     };
-    Facts { device: device.clone(), kind: link.kind.clone(), driver, mtu: link.mtu, large_receive, foreign }
+    let on = |names: &[&'static str]| features.as_ref().and_then(|features| features.first_on(names));
+    let large_receive = on(&xdp::LARGE_RECEIVE).filter(|_| wanted == XdpMode::Auto).map(str::to_owned);
+    let untagged_vlan = match on(&[xdp::TAKES_TAGS]) {
+        Some(_) => vlan_above(netlink, link)?,
+        None => None,
+    };
+    Ok(Facts {
+        device: device.clone(),
+        kind: link.kind.clone(),
+        driver,
+        mtu: link.mtu,
+        large_receive,
+        untagged_vlan,
+        foreign,
+    })
 }
 
-/// Logs what is in force: a warning if something better was wanted.
-fn say(device: &str, wanted: XdpMode, choice: &Choice) {
+/// Name of a VLAN device on top of a link: the first, so that it is the same one each time.
+fn vlan_above(netlink: &mut Handle, link: &Link) -> Result<Option<String>, NetlinkError> {
+    let above = netlink.links()?.into_iter().filter(|above| above.below == Some(link.index));
+    Ok(above.map(|above| above.name).min())
+}
+
+/// Logs what is in force: a warning if something better was wanted, or if it does harm.
+fn say(uplink: &Uplink, choice: &Choice) {
+    let Uplink { wanted, facts, .. } = uplink;
+    let device = &facts.device;
     match (wanted, choice.mode) {
         (XdpMode::Off, Mode::Off) => {}
         (XdpMode::Native, Mode::Generic) => log::warn!("uplink {device}: XDP {choice}"),
+        (_, Mode::Native | Mode::Generic) if xdp::confuses_vlans(facts).is_some() => {
+            log::warn!("uplink {device}: XDP {choice}");
+        }
         _ => log::info!("uplink {device}: XDP {choice}"),
     }
 }
