@@ -20,6 +20,9 @@ mod life;
 #[path = "translation/message.rs"]
 mod message;
 #[cfg(test)]
+#[path = "translation/moved.rs"]
+mod moved;
+#[cfg(test)]
 #[path = "translation/own_address.rs"]
 mod own_address;
 #[cfg(test)]

@@ -165,7 +165,8 @@ impl Packet for Xdp {
 
     #[inline(always)]
     fn has_vlan(&self) -> bool {
-        // It is among the bytes: an EtherType that is none of ours.
+        // It is among the bytes, an EtherType that is none of ours: unless the device has taken it off, where the loader has XDP off or
+        // warns (`confuses_vlans` in loader/src/xdp.rs).
         false
     }
 

@@ -55,11 +55,14 @@ fn ensure_pod(netlink: &mut Handle, pod: &Pod) -> Result<Link, PodError> {
     Ok(link)
 }
 
-/// What of these features is on, as `ethtool -k` prints it.
-fn on<'a>(device: &str, features: &[&'a str]) -> Vec<&'a str> {
+/// Which features are on whose names begin so, as `ethtool -k` prints them.
+fn on(device: &str, beginnings: &[&str]) -> Vec<String> {
     let listed = ethtool(&["-k", device]);
-    let is_on = |name: &&&str| listed.lines().any(|line| line.trim().starts_with(&format!("{name}: on")));
-    features.iter().filter(is_on).copied().collect()
+    let states = listed.lines().filter_map(|line| line.trim().split_once(": "));
+    let on = states.filter(|(name, state)| {
+        state.starts_with("on") && beginnings.iter().any(|beginning| name.starts_with(beginning))
+    });
+    on.map(|(name, _)| name.to_owned()).collect()
 }
 
 fn sysctl(path: &str) -> String {
@@ -223,16 +226,7 @@ fn a_pod_hands_over_no_gso_packets_of_sctp_or_a_tunnel() {
     if !can_run() {
         return;
     }
-    let unwanted = [
-        "tx-udp_tnl-segmentation",
-        "tx-udp_tnl-csum-segmentation",
-        "tx-gre-segmentation",
-        "tx-gre-csum-segmentation",
-        "tx-ipxip4-segmentation",
-        "tx-ipxip6-segmentation",
-        "tx-esp-segmentation",
-        "tx-sctp-segmentation",
-    ];
+    let unwanted = ["tx-udp_tnl-", "tx-gre-", "tx-ipxip", "tx-esp-", "tx-sctp-"];
     let wanted =
         ["tx-tcp-segmentation", "tx-tcp6-segmentation", "tx-udp-segmentation", "tx-checksum-ip-generic"];
     in_new_netns(|| {
@@ -242,11 +236,11 @@ fn a_pod_hands_over_no_gso_packets_of_sctp_or_a_tunnel() {
         let host = ensure_pod(&mut netlink, &pod).unwrap();
         let check = || {
             assert_eq!(on("eth0", &unwanted), [""; 0]);
-            assert_eq!(on("eth0", &wanted), wanted);
+            assert_eq!(on("eth0", &wanted).len(), wanted.len(), "{:?}", on("eth0", &wanted));
         };
         netns.run(check);
         assert!(
-            on(&host.name, &unwanted).contains(&"tx-udp_tnl-segmentation"),
+            on(&host.name, &unwanted).iter().any(|name| name == "tx-udp_tnl-segmentation"),
             "what pods are sent stays large"
         );
 
@@ -270,7 +264,7 @@ fn the_node_sends_pods_no_gso_packets_of_sctp() {
             assert_eq!(on("podlane0", &unwanted), [""; 0]);
             assert_eq!(on("podlane0", &["tx-tcp-segmentation", "tx-tcp6-segmentation"]).len(), 2);
             ethtool(&["-K", "podlane0", "tx-sctp-segmentation", "on", "gso", "on"]);
-            assert_eq!(on("podlane0", &unwanted), unwanted);
+            assert_eq!(on("podlane0", &unwanted).len(), 2);
         }
     });
 }

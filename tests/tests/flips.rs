@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use testbed::{
     bed::{Bed, FAMILIES, PROTOCOLS, SERVING, cluster_ip},
     config::{Backend, Masquerade, Protocol, Service, ServicePort, State},
-    require, setup,
+    connections, require, setup,
     traffic::{
         load::{Connections, Load},
         who::{self, Server, Session},
@@ -246,7 +246,12 @@ fn maps_of_another_size_lose_no_question() -> Result<()> {
     loads.finish()?;
     resize(&[("conntrack", 300_000), ("affinity", 70_000), ("fragments", 9000), ("sockets", 70_000)])?;
     resize(&[("conntrack", 200_000), ("affinity", 60_000)])?;
-    nothing_dropped(&bed, &before)
+    nothing_dropped(&bed, &before)?;
+    // What has no room is forgotten, and no reason not to go on.
+    bed.change(|config| config.maps.extend([("conntrack".to_owned(), 6)]))?;
+    let entries = connections::list(&bed.node(0).pins())?.len();
+    ensure!((1..=2 * 6).contains(&entries), "{entries} entries in two tables of 6");
+    Ok(())
 }
 
 /// Never stale: backends that are taken out without any warning cost at most what was on its way to them at that moment.

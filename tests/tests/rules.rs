@@ -13,7 +13,7 @@ use testbed::{
     cluster, counters,
     frame::{self, Ip, ethernet, ethernet_of_type},
     require, setup,
-    traffic::{Ping, probe::Probe},
+    traffic::{Ping, probe::Probe, who},
 };
 
 /// PF-2: a packet whose TTL runs out in the node is dropped and counted, and the sender's socket hears of it from the
@@ -180,6 +180,37 @@ fn malformed_and_foreign_frames_are_dropped_by_rule() -> Result<()> {
     ensure!(sink.drain()?.is_empty() && uplink.drain()?.is_empty(), "something came through");
     Ping::default().must_reach(&from.netns, to.v4()?.into())?;
     Ok(())
+}
+
+/// PF-4: a tag that says a priority and no VLAN (IEEE 802.1Q) is none, from a pod and from the underlay.
+#[test]
+fn a_tag_of_no_vlan_is_none() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let cluster = cluster::two_nodes().quiet().start()?;
+    let (node, peer) = (&cluster.podlane[0], &cluster.podlane[1]);
+    let (from, to, there) = (&node.pods[0], &node.pods[1], &peer.pods[0]);
+    let tagged = |source, destination, packet: &[u8]| {
+        let priority = [0b1010_0000, 0];
+        let rest = [&priority, &frame::IPV4.to_be_bytes()[..], packet].concat();
+        ethernet_of_type(source, destination, frame::VLAN, &rest)
+    };
+    let arrives = |sink: &mut Capture, payload: &[u8]| {
+        sink.find("the packet", |packet| packet.bytes.ends_with(payload).then_some(())).map(drop)
+    };
+
+    let packet = Ip::new(from.v4()?.into(), to.v4()?.into()).udp((7, 9), b"in the node");
+    let mut sink = Capture::open(&to.netns, "eth0")?;
+    Capture::open(&from.netns, "eth0")?.inject(&tagged(from.netns.mac("eth0")?, node.mac(), &packet))?;
+    arrives(&mut sink, b"in the node")?;
+
+    let inner = Ip::new(there.v4()?.into(), from.v4()?.into()).udp((7, 9), b"in a tunnel");
+    let inner = frame::vxlan(node.config.overlay.vni, &ethernet(peer.mac(), node.mac(), &inner));
+    let [source, destination] = [peer, node].map(|node| who::at(&node.spec.addresses(), true, 0));
+    let outer = Ip::new(source?.ip(), destination?.ip()).udp((50_000, node.config.overlay.port), &inner);
+    let mut sink = Capture::open(&from.netns, "eth0")?;
+    let (mac, next) = (peer.netns.mac("eth0")?, node.netns.mac("eth0")?);
+    Capture::open(&peer.netns, "eth0")?.inject(&tagged(mac, next, &outer))?;
+    arrives(&mut sink, b"in a tunnel")
 }
 
 /// PF-4, PF-5: options and extension headers are no reason to refuse a packet.

@@ -116,14 +116,11 @@ impl World {
 
     /// An IP packet that comes from somebody.
     pub fn send(&mut self, from: Party, packet: &[u8]) -> Fate {
-        let frame = |outer: &[u8]| {
-            let ether_type = if packet[0] >> 4 == 6 { [0x86, 0xdd] } else { [8, 0] };
-            [outer, &mac(0), &mac(1), &ether_type, packet].concat()
-        };
+        let frame = ethernet(packet);
         let (hook, ifindex, bytes) = match from {
-            Party::Backend(nth @ (0 | 1)) => (Hook::FromPod, 10 + u32::try_from(nth).unwrap(), frame(&[])),
-            Party::Backend(2) => (Hook::FromUplink, 5, tunnelled(&frame(&[]))),
-            _ => (Hook::FromUplink, 5, frame(&[])),
+            Party::Backend(nth @ (0 | 1)) => (Hook::FromPod, 10 + u32::try_from(nth).unwrap(), frame),
+            Party::Backend(2) => (Hook::FromUplink, 5, tunnelled(&frame)),
+            _ => (Hook::FromUplink, 5, frame),
         };
         self.run(hook, ifindex, bytes)
     }
@@ -131,6 +128,24 @@ impl World {
     /// A message that comes from somebody.
     pub fn say(&mut self, from: Party, message: &Message) -> Fate {
         self.send(from, &message.packet(64, 0))
+    }
+
+    /// A message from outside to another node, which hands it on to this one.
+    pub fn hand_on(&mut self, message: &Message) -> Fate {
+        let frame = ethernet(&message.packet(64, 0));
+        self.run(Hook::FromUplink, 5, tunnelled(&frame))
+    }
+
+    /// How many packets of a message's connection have been counted since it began.
+    pub fn packets(&self, message: &Message) -> u64 {
+        let memory = &self.memory;
+        let of = |port: [u8; 2], packets: u64| (port == message.src.1.to_be_bytes()).then_some(packets);
+        let found: Option<u64> = if self.v6 {
+            memory.conntrack6.entries().iter().find_map(|(key, entry)| of(key.src_port, entry.packets))
+        } else {
+            memory.conntrack4.entries().iter().find_map(|(key, entry)| of(key.src_port, entry.packets))
+        };
+        found.unwrap_or_default()
     }
 
     fn run(&mut self, hook: Hook, ifindex: u32, bytes: Vec<u8>) -> Fate {
@@ -159,6 +174,11 @@ impl World {
     pub const fn v6(&self) -> bool {
         self.v6
     }
+}
+
+fn ethernet(packet: &[u8]) -> Vec<u8> {
+    let ether_type = if packet[0] >> 4 == 6 { [0x86, 0xdd] } else { [8, 0] };
+    [&mac(0)[..], &mac(1), &ether_type, packet].concat()
 }
 
 fn tunnelled(inner: &[u8]) -> Vec<u8> {

@@ -42,23 +42,29 @@ pub(super) fn services(maps: &mut ServiceMaps, paths: &NodePaths) -> Result<(), 
     all(&Lpm { name: name::SOURCE_RANGES, capacity: 0, map }, &mut *maps.source_ranges)
 }
 
-/// Adds what pinned maps of connections have to those of `maps` that are to take their places, if they don't have it yet.
-pub(super) fn connections(ebpf: &mut Ebpf, maps: &[&'static str], paths: &NodePaths) -> Result<(), BpfError> {
+/// Adds what pinned maps of connections have to those of `maps` that are to take their places, if they don't have it yet. Returns how
+/// many entries have no room there.
+pub(super) fn connections(
+    ebpf: &mut Ebpf,
+    maps: &[&'static str],
+    paths: &NodePaths,
+) -> Result<usize, BpfError> {
+    let mut left = 0;
     for map in maps {
-        match *map {
+        left += match *map {
             name::AFFINITY => add::<Client, Affinity>(ebpf, map, paths)?,
             name::CONNTRACK4 => add::<Tuple<[u8; 4]>, Connection<[u8; 4]>>(ebpf, map, paths)?,
             name::CONNTRACK6 => add::<Tuple<[u8; 16]>, Connection<[u8; 16]>>(ebpf, map, paths)?,
             name::FRAGMENTS => add::<FragmentKey, FragmentPorts>(ebpf, map, paths)?,
             name::SOCKETS => add::<SocketKey, Resolved>(ebpf, map, paths)?,
             name::SOCKET_CHOICES => add::<SocketKey, Choice>(ebpf, map, paths)?,
-            _ => {}
-        }
+            _ => 0,
+        };
     }
-    Ok(())
+    Ok(left)
 }
 
-fn add<K: Pod, V: Pod>(ebpf: &mut Ebpf, map: &'static str, paths: &NodePaths) -> Result<(), BpfError> {
+fn add<K: Pod, V: Pod>(ebpf: &mut Ebpf, map: &'static str, paths: &NodePaths) -> Result<usize, BpfError> {
     let old = MapData::from_pin(paths.map(map)).map_err(failed(map))?;
     let new = ebpf.map_mut(map).ok_or_else(|| BpfError::Object { what: format!("has no map {map}") })?;
     let mut new: BpfHashMap<&mut MapData, K, V> = new.try_into().map_err(failed(map))?;
@@ -72,10 +78,7 @@ fn add<K: Pod, V: Pod>(ebpf: &mut Ebpf, map: &'static str, paths: &NodePaths) ->
             _ => failure = Some(error),
         }
     });
-    if left > 0 {
-        log::warn!("map {map}: {left} entries have no room in the new one and are forgotten");
-    }
-    copied.and(failure.map_or(Ok(()), Err)).map_err(|error| failed(map)(error.into()))
+    copied.and(failure.map_or(Ok(left), Err)).map_err(|error| failed(map)(error.into()))
 }
 
 fn array(to: &Shared, map: &'static str, value_size: usize, paths: &NodePaths) -> Result<(), BpfError> {

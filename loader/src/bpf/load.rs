@@ -117,7 +117,10 @@ pub fn load(request: Request<'_>) -> Result<Programs, BpfError> {
     if replaced.carried.contains(&name::SERVICES) {
         carry::services(&mut service_maps, paths)?;
     }
-    carry::connections(&mut ebpf, &replaced.carried, paths)?;
+    let left = carry::connections(&mut ebpf, &replaced.carried, paths)?;
+    if left > 0 {
+        log::warn!("{left} entries of connections have no room in the smaller maps and are forgotten");
+    }
     let elements = wanted.get(name::EPOCHS).map_or(0, |definition| definition.max_entries);
     let epochs = shared(&mut ebpf, name::EPOCHS, elements, size_of::<u64>())?;
     let room = wanted.get(name::NAMESPACES).map_or(0, |definition| definition.max_entries);
@@ -204,7 +207,7 @@ impl Programs {
     /// Tells new maps of the connections that have begun since they were filled: to be called before the programs are attached, so that
     /// they know all that are older than the moment in which they are.
     pub fn catch_up(&mut self) -> Result<(), BpfError> {
-        carry::connections(&mut self.ebpf, &self.replaced.carried, &self.paths)
+        carry::connections(&mut self.ebpf, &self.replaced.carried, &self.paths).map(drop)
     }
 
     /// Pins the programs, and lets new maps take the place of the pinned ones: to be called when every link has the new

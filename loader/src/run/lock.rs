@@ -113,7 +113,12 @@ mod tests {
             return;
         }
         let paths = NodePaths::new(Path::new("/sys/fs/bpf"), &format!("lock-test-{}", process::id()));
+        // As an earlier version has left it.
+        fs::create_dir_all(paths.run()).unwrap();
+        fs::write(paths.lock(), "").unwrap();
+        fs::set_permissions(paths.lock(), Permissions::from_mode(0o644)).unwrap();
         let first = NodeLock::take(&paths).unwrap();
+        assert_eq!(fs::metadata(paths.lock()).unwrap().mode() & 0o777, 0o600, "nobody else may lock it");
         let error = NodeLock::take(&paths).unwrap_err().to_string();
         assert!(error.contains(&format!("pid {}", process::id())), "{error}");
         drop(first);
