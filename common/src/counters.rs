@@ -157,7 +157,7 @@ reasons! {
     NeighbourIgnored, neighbour_ignored, Dropped;
     /// Multicast or broadcast: pods have none.
     Multicast, multicast, Dropped;
-    /// A source address that is neither the pod's own nor allowed to it.
+    /// A source address that is neither the pod's own nor allowed to it, or a packet of the nodes' tunnels from a pod.
     Spoofed, spoofed, Dropped;
     /// An address in this node's pod CIDR that no pod has.
     NoSuchPod, no_such_pod, Dropped;

@@ -2,17 +2,16 @@
 //!
 //! What a packet of a connection becomes and where it goes then takes a look-up of the connection, of its service and backend, of the
 //! pod and of the route. The next packet of the same flow comes to the same, as long as nothing of that changes. So each CPU
-//! keeps the outcome of the flows that it sees many packets of, for a moment: one element of an array, of the two that the flow's
-//! hash chooses, with all that the packet is rewritten with.
+//! keeps the outcome of the flows that it sees many packets of, for a moment: in an element of an array that the flow's hash chooses,
+//! which has places for four ([`FlowSet`](crate::maps::FlowSet)), with all that the packet is rewritten with.
 //!
 //! What may change is followed in three ways:
 //!
 //! - what the loader writes, and a connection that is forgotten: `epochs`, numbers that are part of what is remembered. Whoever
 //!   changes something advances them afterwards, and then nothing that was remembered before holds any more;
-//! - the way to a peer, as the node's routing has it: is remembered apart ([`hops`]), and asked for anew as ever;
-//! - the connection's own entry, after as long as a way: a flow goes on if it is there, says the same and has not been ended;
-//! - anything else (services and backends written by hand), with the first packet after that of each
-//!   [tick](crate::maps::connection::TICK_NS): it goes the long way, which also notes that the connection is in use.
+//! - the way to a peer, as the node's routing has it: is remembered apart ([`hops`](crate::hops)), and asked for anew as ever;
+//! - anything else (what is written by hand), after [`FRESH`]: the next packet goes the long way, which also notes that the connection is
+//!   in use.
 //!
 //! Only packets that change nothing for their connection go the short way: UDP, and TCP with no flag but ACK and PSH. All others, and
 //! whatever is not to be sent as it is (too large, no hop left), is left to the long way, as it came.
@@ -21,17 +20,21 @@ mod short_way;
 
 use crate::{
     family::{Family, Fragment, Ip},
-    flow, hops,
+    flow, forward,
     maps::{Flow, Tuple, outcome, route_kind},
     rewrite,
     stage::{Side, Taken},
-    tables::{Connections, Dataplane, Entry, Tables},
+    tables::{Connections, Dataplane, Tables},
     tuple,
     wire::{Ports, protocol},
 };
 
 /// How many packets a connection has had before it is remembered: most have less, and are not worth the trouble.
 pub const STEADY: u64 = 16;
+
+/// For how many jiffies a flow is remembered: a quarter of a second to 2.6 s (`CONFIG_HZ` of 1000 to 100), about as long as its connection
+/// need not be noted ([tick](crate::maps::connection::TICK_NS)).
+pub const FRESH: u64 = 256;
 
 /// TCP flags that change nothing: PSH and ACK.
 const PSH: u8 = 0x08;
@@ -60,20 +63,16 @@ where
     };
     let hash = flow::hash(F::fold(ip.src), F::fold(ip.dst), ports, ip.protocol);
     let epoch = packet.epoch(hash);
-    let [first, second] = places(packet, hash);
-    // SAFETY: asked for once, and given back before the rest is decided.
-    let Some(mut flow) = (unsafe { Connections::<F>::flow(packet, first) }) else { return Taken::NOT };
-    let mut known = is_of(flow, ip, ports, side);
-    // SAFETY: as above; it is another one.
-    if !known && let Some(other) = unsafe { Connections::<F>::flow(packet, second) } {
-        known = is_of(other, ip, ports, side);
-        flow = other;
-    }
+    let index = index(packet, hash);
+    // SAFETY: asked for once.
+    let Some(flows) = (unsafe { Connections::<F>::flows(packet, index) }) else { return Taken::NOT };
     let changes = changes(packet, ip);
-    if changes || !known || flow.epoch != epoch || !lasts::<F, D>(packet, flow) {
-        if known {
-            forget::<F, D>(packet, flow);
-        }
+    let Some(flow) = flows.find(hash, |flow| is_of(flow, ip, ports, side)) else {
+        await_steady::<F, D>(packet, (!changes).then_some((hash, epoch)));
+        return Taken::NOT;
+    };
+    if changes || flow.epoch != epoch || packet.now() >= flow.until {
+        forget::<F, D>(packet, flow);
         await_steady::<F, D>(packet, (!changes).then_some((hash, epoch)));
         return Taken::NOT;
     }
@@ -102,20 +101,14 @@ where
         return;
     }
     let Some(ports) = tuple::ports(packet, ip) else { return };
-    let [first, second] = places(packet, staged.hash);
+    let index = index(packet, staged.hash);
     // SAFETY: asked for once.
-    let Some(mut flow) = (unsafe { Connections::<F>::flow(packet, first) }) else { return };
+    let Some(flows) = (unsafe { Connections::<F>::flows(packet, index) }) else { return };
     let now = packet.now();
-    // Whoever has a place has it for its time: of three flows with the same, two go the short way. The first place is taken if it
-    // can be, so that no flow is in both: what is in the second has found another flow in the first.
-    if holds::<F, D>(packet, flow, now) {
-        // SAFETY: as above; it is another one.
-        let Some(other) = (unsafe { Connections::<F>::flow(packet, second) }) else { return };
-        if holds::<F, D>(packet, other, now) {
-            return;
-        }
-        flow = other;
-    }
+    // Whoever has a place has it for its time: of five flows with the same four, four go the short way. The first that is free is taken,
+    // which comes before any that this flow has had: so that is the one that is found.
+    let free = flows.find(staged.hash, |flow| !holds::<F, D>(packet, flow, now));
+    let Some(flow) = free else { return };
     forget::<F, D>(packet, flow);
     let [a, b, c, d] = ports;
     flow.key = staged.key;
@@ -135,7 +128,7 @@ where
         flow.pod = pod;
         flow.outcome = outcome::POD;
     } else {
-        match Tables::<F>::route(packet, &flow.becomes.dst) {
+        match forward::route(packet, ip) {
             Some(route) if route.is_peer() => {
                 flow.route = *route;
                 flow.outcome = outcome::PEER;
@@ -144,7 +137,7 @@ where
             _ => flow.outcome = outcome::CLIENT,
         }
     }
-    flow.until = now + hops::FRESH;
+    flow.until = now + FRESH;
 }
 
 /// Whether a connection that has had so many packets is worth it.
@@ -160,12 +153,10 @@ pub fn expire<F: Family, D: Dataplane>(packet: &mut D, tuple: &Tuple<F::Addr>) {
     packet.advance(hash::<F>(tuple));
 }
 
-/// The two places where a flow with that hash may be remembered, which lie beside each other. Of an odd number of places the last
-/// has none beside it.
+/// Where flows with that hash may be remembered.
 #[inline(always)]
-fn places<D: Dataplane>(packet: &D, hash: u32) -> [u32; 2] {
-    let first = flow::place(hash, packet.node().flows);
-    [first, first ^ 1]
+fn index<D: Dataplane>(packet: &D, hash: u32) -> u32 {
+    flow::place(hash, packet.node().flow_sets)
 }
 
 /// Whether what is remembered there is still gone by, as the epoch of its own flow says.
@@ -206,29 +197,6 @@ fn is_of<F: Family>(flow: &Flow<F::Addr>, ip: &Ip<F>, ports: Ports, side: Side) 
         && flow.side == side as u32
 }
 
-/// Whether a flow's time is not over, or begins anew, since a packet that went the long way has noted its connection in this tick.
-#[inline(always)]
-fn lasts<F, D>(packet: &mut D, flow: &mut Flow<F::Addr>) -> bool
-where
-    F: Family,
-    D: Dataplane + Connections<F>,
-{
-    let now = packet.now();
-    if now < flow.until {
-        return true;
-    }
-    if flow.until == 0 {
-        return false;
-    }
-    let Some(entry) = Connections::<F>::connection(packet, &flow.key) else { return false };
-    if !entry.is_noted(packet.ticks()) || *entry.becomes() != flow.becomes {
-        return false;
-    }
-    tell(entry, flow);
-    flow.until = now + hops::FRESH;
-    true
-}
-
 /// Notes for [`learn`] what is known of the packet at hand.
 #[inline(always)]
 fn await_steady<F, D>(packet: &mut D, flow: Option<(u32, u64)>)
@@ -256,17 +224,9 @@ where
     if flow.packets != 0
         && let Some(entry) = Connections::<F>::connection(packet, &flow.key)
     {
-        tell(entry, flow);
+        entry.add(u64::from(flow.packets), flow.bytes);
     }
     flow.packets = 0;
     flow.bytes = 0;
     flow.until = 0;
-}
-
-/// Adds to a connection's count what its flow has been counted.
-#[inline(always)]
-fn tell<A: Copy>(entry: Entry<A>, flow: &mut Flow<A>) {
-    entry.add(u64::from(flow.packets), flow.bytes);
-    flow.packets = 0;
-    flow.bytes = 0;
 }

@@ -13,7 +13,7 @@ use bytemuck::{Pod, Zeroable};
 
 pub use self::{
     connection::{Connection, FragmentKey, FragmentPorts, Staged, Tuple, connection_flag},
-    flow::{Flow, outcome},
+    flow::{Flow, FlowSet, WAYS, outcome},
     service::{
         Affinity, Backend, Client, Frontend, FrontendKey, Selection, Service, SourceRange, backend_flag,
         backend_state, scope, service_flag,
@@ -37,9 +37,9 @@ pub mod name {
     pub const ERRORS: &str = "helper_errors";
     /// Array, shared memory: numbers that what is remembered of flows hangs on (see [`flow_cache`](crate::flow_cache)).
     pub const EPOCHS: &str = "epochs";
-    /// Per-CPU array, hash of an IPv4 flow to [`Flow`](super::Flow).
+    /// Per-CPU array, hash of an IPv4 flow to [`FlowSet`](super::FlowSet).
     pub const FLOWS4: &str = "flows4";
-    /// Per-CPU array, hash of an IPv6 flow to [`Flow`](super::Flow).
+    /// Per-CPU array, hash of an IPv6 flow to [`FlowSet`](super::FlowSet).
     pub const FLOWS6: &str = "flows6";
     /// LRU hash, [`FragmentKey`](super::FragmentKey) to [`FragmentPorts`](super::FragmentPorts).
     pub const FRAGMENTS: &str = "fragments";
@@ -190,7 +190,7 @@ pub struct Endpoint {
 pub struct Route {
     /// Underlay address of the peer; IPv4 in the first four bytes, the rest zero. All zero without a peer.
     pub underlay: [u8; 16],
-    /// Inner destination MAC for [`route_kind::OVERLAY`]: the peer's VTEP.
+    /// Inner destination MAC for a peer in VXLAN: its VTEP.
     pub vtep_mac: [u8; 6],
     /// One of [`route_kind`].
     pub kind: u8,
@@ -208,7 +208,7 @@ pub mod route_kind {
     pub const HOST: u8 = 1;
     /// The node's own pod CIDR: an address in it that is no pod's is nobody's.
     pub const LOCAL: u8 = 2;
-    /// A peer's pods and addresses, reached in VXLAN.
+    /// A peer's pods, reached in VXLAN.
     pub const OVERLAY: u8 = 3;
     /// A peer's pods, reached as plain routed packets.
     pub const DIRECT: u8 = 4;
@@ -218,6 +218,12 @@ pub mod route_kind {
     pub const OUTSIDE: u8 = 6;
     /// Service addresses: one that no service has is nobody's.
     pub const SERVICE: u8 = 7;
+    /// An own address of a peer in VXLAN: reached so from this node's pods, but from its own addresses as plain packets.
+    ///
+    /// A bit more than [`OVERLAY`], so that one test is for both: with two, the verifier walks through all of a packet's departure twice.
+    pub const OVERLAY_NODE: u8 = 16 | OVERLAY;
+    /// What is left of a kind without that bit.
+    pub(super) const WITHOUT_NODE: u8 = 15;
 }
 
 impl Route {
@@ -225,7 +231,24 @@ impl Route {
     #[inline(always)]
     #[must_use]
     pub const fn is_peer(&self) -> bool {
-        matches!(self.kind, route_kind::OVERLAY | route_kind::DIRECT | route_kind::DIRECT_NODE)
+        matches!(
+            self.kind & route_kind::WITHOUT_NODE,
+            route_kind::OVERLAY | route_kind::DIRECT | route_kind::DIRECT_NODE
+        )
+    }
+
+    /// Whether it leads to pods of a peer.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_pods(&self) -> bool {
+        matches!(self.kind, route_kind::OVERLAY | route_kind::DIRECT)
+    }
+
+    /// Whether it leads to a peer in VXLAN.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_overlay(&self) -> bool {
+        self.kind & route_kind::WITHOUT_NODE == route_kind::OVERLAY
     }
 }
 

@@ -27,7 +27,7 @@ use crate::{
     node::feature,
     rewrite,
     stage::{Side, Step},
-    tables::{Connections, Dataplane},
+    tables::{Connections, Dataplane, Tables},
     tuple,
     wire::{Ports, protocol},
 };
@@ -77,7 +77,7 @@ pub fn concerns<F: Family, D: Dataplane>(packet: &D, ip: &Ip<F>) -> bool {
 pub fn translate<F, D>(packet: &mut D, ip: &mut Ip<F>, side: Side) -> Step
 where
     F: Family,
-    D: Dataplane + Connections<F>,
+    D: Dataplane + Connections<F> + Tables<F>,
 {
     // Not within the other: that stack is needed, too.
     if tuple::is_icmp_error(packet, ip) {
@@ -90,7 +90,7 @@ where
 fn of_connection<F, D>(packet: &mut D, ip: &mut Ip<F>, side: Side) -> Step
 where
     F: Family,
-    D: Dataplane + Connections<F>,
+    D: Dataplane + Connections<F> + Tables<F>,
 {
     if side == Side::Large {
         // The connection begins once more, as one that this node translates.

@@ -49,8 +49,8 @@ pub struct Node {
     pub answers_last: u16,
     /// Bytes of the longest frame that an uplink can receive: what is longer the kernel has put together.
     pub frame: u32,
-    /// Elements of `flows4` and of `flows6`: the flows of a family that one CPU remembers.
-    pub flows: u32,
+    /// Elements of `flows4` and of `flows6`.
+    pub flow_sets: u32,
 }
 
 /// Bits of [`Node::features`].

@@ -9,7 +9,7 @@ use common::{
     counters::HookCounters,
     interest,
     maps::{
-        Affinity, Allowed, Backend, Budget, Choice, Client, Connection, Endpoint, Flow, FragmentKey,
+        Affinity, Allowed, Backend, Budget, Choice, Client, Connection, Endpoint, FlowSet, FragmentKey,
         FragmentPorts, Frontend, FrontendKey, HelperError, Hop, Resolved, Route, Service, SocketKey, Source,
         SourceRange, Staged, Traffic, Tuple, Vtep, capacity,
     },
@@ -25,7 +25,7 @@ const SOURCES: usize = capacity::SOURCES as usize;
 const ERRORS: usize = capacity::ERRORS as usize;
 const REMEMBERED: usize = capacity::HOPS as usize;
 const AFFINITIES: usize = capacity::AFFINITY as usize;
-const REMEMBERED_FLOWS: usize = capacity::FLOWS as usize;
+const REMEMBERED_FLOWS: usize = FlowSet::<u32>::number(capacity::FLOWS) as usize;
 const FLOW_EPOCHS: usize = capacity::EPOCHS as usize;
 const BACKEND_SLOTS: usize = capacity::BACKENDS as usize;
 const CONNECTIONS: usize = capacity::CONNTRACK as usize;
@@ -64,7 +64,7 @@ static NODE: Node = Node {
     answers_first: 0,
     answers_last: 0,
     frame: 0,
-    flows: 0,
+    flow_sets: 0,
 };
 
 /// The facts of this node, as the loader has put them there and not as the compiler saw them.
@@ -93,10 +93,10 @@ pub static COUNTERS: PerCpuArray<HookCounters, HOOKS> = PerCpuArray::new();
 pub static EPOCHS: Array<u64, FLOW_EPOCHS, SHARED> = Array::new();
 
 #[btf_map(name = "flows4")]
-pub static FLOWS4: PerCpuArray<Flow<[u8; 4]>, REMEMBERED_FLOWS> = PerCpuArray::new();
+pub static FLOWS4: PerCpuArray<FlowSet<[u8; 4]>, REMEMBERED_FLOWS> = PerCpuArray::new();
 
 #[btf_map(name = "flows6")]
-pub static FLOWS6: PerCpuArray<Flow<[u8; 16]>, REMEMBERED_FLOWS> = PerCpuArray::new();
+pub static FLOWS6: PerCpuArray<FlowSet<[u8; 16]>, REMEMBERED_FLOWS> = PerCpuArray::new();
 
 #[btf_map(name = "fragments")]
 pub static FRAGMENTS: LruHashMap<FragmentKey, FragmentPorts, CUT_PACKETS> = LruHashMap::new();

@@ -4,24 +4,24 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use aya::maps::{Map, MapInfo};
-use common::maps::{Flow, name};
+use common::maps::{FlowSet, WAYS, name};
 
 use crate::{bpf_map::Bytes, counters};
 
 /// How many flows are remembered, on all CPUs and of both families.
 pub fn remembered(pins: &Path) -> Result<usize> {
     let map = Map::PerCpuArray(counters::open(pins, name::FLOWS4)?);
-    let flows4: Vec<Vec<Flow<[u8; 4]>>> = Bytes::of(&map)?.values().context("flows4")?;
+    let flows4: Vec<Vec<FlowSet<[u8; 4]>>> = Bytes::of(&map)?.values().context("flows4")?;
     let map = Map::PerCpuArray(counters::open(pins, name::FLOWS6)?);
-    let flows6: Vec<Vec<Flow<[u8; 16]>>> = Bytes::of(&map)?.values().context("flows6")?;
-    let four = flows4.iter().flatten().filter(|flow| flow.until != 0).count();
-    let six = flows6.iter().flatten().filter(|flow| flow.until != 0).count();
+    let flows6: Vec<Vec<FlowSet<[u8; 16]>>> = Bytes::of(&map)?.values().context("flows6")?;
+    let four = flows4.iter().flatten().flat_map(|set| set.ways).filter(|flow| flow.until != 0).count();
+    let six = flows6.iter().flatten().flat_map(|set| set.ways).filter(|flow| flow.until != 0).count();
     Ok(four + six)
 }
 
 /// How many flows of a family a CPU may remember.
 pub fn places(pins: &Path) -> Result<u32> {
-    Ok(MapInfo::from_pin(counters::map_path(pins, name::FLOWS4)?).context("flows4")?.max_entries())
+    Ok(WAYS * MapInfo::from_pin(counters::map_path(pins, name::FLOWS4)?).context("flows4")?.max_entries())
 }
 
 /// What flows are remembered for.

@@ -62,6 +62,7 @@ impl KernelVtepNode {
         };
         netns.sysctl("net.ipv4.ip_forward", "1")?;
         netns.sysctl("net.ipv6.conf.all.forwarding", "1")?;
+        netns.sysctl("net.ipv4.conf.all.rp_filter", "1")?;
         let Options { vni, port, .. } = options;
         netns.ip(&format!(
             "link add {VXLAN} address {} mtu {mtu} type vxlan id {vni} dstport {port} local {local} dev eth0 nolearning {checksum}",

@@ -41,6 +41,8 @@ pub struct PodlaneNode {
 impl PodlaneNode {
     /// Prepares the node in a namespace whose uplink has its addresses; nothing runs yet.
     pub fn new(spec: Spec, netns: Netns) -> Result<Self> {
+        // What a careful host has: a packet comes by the device through which its source is reached, or not at all (RFC 3704).
+        netns.sysctl("net.ipv4.conf.all.rp_filter", "1")?;
         let config = Config::new(&spec);
         let node_entry = Entry::new(Kind::Node, &spec.name)?;
         let (scratch, scratch_entry) = registry::scratch(&spec.name)?;

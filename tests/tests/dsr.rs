@@ -119,6 +119,24 @@ fn whoever_is_inside_calls_as_ever() -> Result<()> {
     Ok(())
 }
 
+/// NP-5, NP-7: another node's own process is no client outside: the node that it calls translates it, also to a third node's pod.
+#[test]
+fn a_process_of_another_node_is_not_handed_on() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let bed = Bed::start(&[1, 1, 1], Route::Overlay, |facts, config| {
+        config.services.push(service(facts, &[(2, 0)], SERVING));
+    })?;
+    for ipv4 in FAMILIES {
+        let to = who::at(&bed.node(1).spec.addresses(), ipv4, NODE_PORT)?;
+        for protocol in PROTOCOLS {
+            let mut session = Session::open(&bed.node(0).netns, protocol, to)?;
+            let seen = session.exchange(1300, 1300).with_context(|| format!("{protocol:?} to {to}"))?;
+            ensure!(seen.server == "pod-2-0", "{} answers", seen.server);
+        }
+    }
+    Ok(())
+}
+
 /// FR-1, IC-1: fragments go where their datagram does, and the client learns what the tunnel takes.
 #[test]
 fn fragments_and_large_packets_arrive() -> Result<()> {

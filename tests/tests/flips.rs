@@ -218,6 +218,8 @@ fn maps_of_another_size_lose_no_question() -> Result<()> {
     let mut bed = Bed::two_nodes(|facts, config| {
         config.services.push(facts.node_port_service("web", 1, NODE_PORT, &[(0, 1), (1, 0)]));
         config.masquerade = Some(Masquerade::on());
+        // For as long as a change of maps takes on an emulated machine.
+        config.conntrack.timeout.extend(["udp", "udp-stream"].map(|kind| (kind.to_owned(), 3600)));
     })?;
     let _servers = Server::both(&bed.outside.netns, "outside", &bed.outside.addresses, SERVING)?;
     let mut lasting = Vec::new();

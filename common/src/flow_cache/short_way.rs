@@ -5,7 +5,7 @@
 use crate::{
     family::{Family, Ip, V4, V6},
     flow, forward, hops,
-    maps::{Flow, Route, route_kind},
+    maps::Flow,
     rewrite,
     stage::{Side, Taken},
     tables::{Account, Dataplane, Underlay},
@@ -65,9 +65,8 @@ where
         return Taken::NOT;
     }
     translate(packet, ip, flow);
-    let Route { kind, peer, .. } = flow.route;
+    let (overlay, peer) = (flow.route.is_overlay(), flow.route.peer);
     let len = packet.len();
-    let overlay = kind == route_kind::OVERLAY;
     if overlay {
         let way = Underlay::<O> {
             destination: O::from_route(&flow.route.underlay),

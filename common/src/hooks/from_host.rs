@@ -97,7 +97,7 @@ where
         // The last hop's addresses are `to_pod`'s to write: it sees the packet next.
         return Ok(act(packet, Reason::ToPod, Action::Device { ifindex: pod.ifindex }));
     }
-    let Some(route) = Tables::<F>::route(packet, &ip.dst) else { return outside(packet, ip, step) };
+    let Some(route) = forward::route(packet, ip) else { return outside(packet, ip, step) };
     match route.kind {
         // The stack has routed it to itself already.
         route_kind::HOST if own => Ok(act(packet, Reason::ToHost, Action::Continue)),

@@ -5,7 +5,7 @@ use crate::{
     answer::Answer,
     arp,
     counters::Reason,
-    family::{Family, Ip, V4, V6},
+    family::{Family, Fragment, Ip, V4, V6},
     forward::{self, Origin},
     maps::route_kind,
     nat, ndp,
@@ -14,7 +14,7 @@ use crate::{
     stage::{Side, Stage, Step},
     tables::{Account, Dataplane, Tables},
     verdict::{Action, Refusal},
-    wire::{ETH_LEN, Eth, ether_type},
+    wire::{ETH_LEN, Eth, Ports, ether_type, protocol},
 };
 
 /// Decides what becomes of a packet that a pod sends.
@@ -96,7 +96,11 @@ where
         F::take_hop(packet, ETH_LEN)?;
         return Ok(forward::to_pod(packet, &pod, Action::Pod { ifindex: pod.ifindex }));
     }
-    let Some(route) = Tables::<F>::route(packet, &ip.dst) else { return outside(packet, ip, step) };
+    let route = forward::route(packet, ip);
+    if route.is_none_or(|route| !route.is_pods()) && is_tunnel(packet, ip) {
+        return Err(Reason::Spoofed.into());
+    }
+    let Some(route) = route else { return outside(packet, ip, step) };
     match route.kind {
         route_kind::HOST if step.translated() => Ok(forward::back_to_host(packet, ip)),
         route_kind::HOST => Ok(forward::to_host(packet, Reason::ToHost)),
@@ -105,6 +109,17 @@ where
         route_kind::OUTSIDE => outside(packet, ip, if step.translated() { step } else { Step::Unknown }),
         _ => forward::to_peer(packet, ip, route, Origin::Pod),
     }
+}
+
+/// Whether it is a packet of the nodes' tunnels, which no pod has any business with: masqueraded, it would be the node's own to another
+/// node, and whatever is in it would be taken for the node's pods'. A kernel's VTEP takes it from anybody.
+#[inline(always)]
+fn is_tunnel<F: Family, D: Dataplane>(packet: &D, ip: &Ip<F>) -> bool {
+    if ip.protocol != protocol::UDP || ip.fragment == Fragment::Later {
+        return false;
+    }
+    let Some([_, _, c, d]) = packet.at::<Ports>(ip.payload()).copied() else { return false };
+    [c, d] == packet.node().port
 }
 
 /// Outside the cluster: a packet that has the node's address leaves at once. One that is to have it gets it; `Unknown` is one

@@ -192,7 +192,7 @@ where
         F::take_hop(packet, ETH_LEN)?;
         return Ok(forward::to_pod(packet, &pod, Action::Pod { ifindex: pod.ifindex }));
     }
-    let Some(route) = Tables::<F>::route(packet, &ip.dst) else { return to_client(packet, ip, step) };
+    let Some(route) = forward::route(packet, ip) else { return to_client(packet, ip, step) };
     match route.kind {
         route_kind::HOST if step.translated() => Ok(forward::back_to_host(packet, ip)),
         route_kind::HOST => Ok(forward::to_host(packet, Reason::ToHost)),

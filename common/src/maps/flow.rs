@@ -1,10 +1,10 @@
-//! What is remembered of a flow that keeps coming.
+//! What is remembered of flows that keep coming.
 
 use bytemuck::{Pod, Zeroable};
 
 use super::{Endpoint, Route, Tuple};
 
-/// A translated flow and the way that its packets go: an element of `flows4` or `flows6`.
+/// A translated flow and the way that its packets go.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flow<A> {
@@ -36,6 +36,36 @@ pub struct Flow<A> {
     pub pod: Endpoint,
 }
 
+/// How many flows an element of `flows4` or `flows6` has room for, in any of whose places a flow may be.
+///
+/// With half as many flows as places, one in 27 finds all four taken; with two it would be one in ten, with one one in five. They are one
+/// element, so that one look-up finds them all, and a per-CPU array's table of addresses, which has to be read first, is a fourth as large.
+pub const WAYS: u32 = 4;
+
+/// Flows whose hash leads to the same element of `flows4` or `flows6`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowSet<A> {
+    /// In any order.
+    pub ways: [Flow<A>; WAYS as usize],
+}
+
+impl<A> FlowSet<A> {
+    /// How many of them it takes for that many flows.
+    #[must_use]
+    pub const fn number(flows: u32) -> u32 {
+        flows.div_ceil(WAYS)
+    }
+
+    /// The first one of which something holds, in the order that a flow of that hash looks for its place.
+    #[inline(always)]
+    pub fn find(&mut self, hash: u32, mut holds: impl FnMut(&Flow<A>) -> bool) -> Option<&mut Flow<A>> {
+        let at = |nth| (hash.wrapping_add(nth) % WAYS) as usize;
+        let found = (0..WAYS).map(at).find(|at| self.ways.get(*at).is_some_and(&mut holds))?;
+        self.ways.get_mut(found)
+    }
+}
+
 /// Values of [`Flow::outcome`].
 pub mod outcome {
     /// Anywhere else: nothing is gained by remembering it.
@@ -56,6 +86,10 @@ macro_rules! plain {
             unsafe impl Zeroable for Flow<$address> {}
             // SAFETY: as above.
             unsafe impl Pod for Flow<$address> {}
+            // SAFETY: an array of them.
+            unsafe impl Zeroable for FlowSet<$address> {}
+            // SAFETY: as above.
+            unsafe impl Pod for FlowSet<$address> {}
         )+
     };
 }
@@ -64,12 +98,16 @@ plain!(u32, [u8; 4], [u64; 2], [u8; 16]);
 
 #[cfg(feature = "user")]
 mod user {
-    use super::Flow;
+    use super::{Flow, FlowSet};
 
     // SAFETY: `repr(C)` without padding and valid for any bits, see above.
     unsafe impl aya::Pod for Flow<[u8; 4]> {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Flow<[u8; 16]> {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for FlowSet<[u8; 4]> {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for FlowSet<[u8; 16]> {}
 }
 
 const _: () = {

@@ -10,7 +10,7 @@ use std::{
 use super::Memory;
 use crate::{
     family::{Family, V4, V6},
-    maps::{Connection, Flow, Staged, Tuple},
+    maps::{Connection, FlowSet, Staged, Tuple},
     tables::{Connections, Entry, NotMade},
 };
 
@@ -18,7 +18,7 @@ use crate::{
 pub struct ConnectionTable<A> {
     entries: HashMap<Tuple<A>, NonNull<Connection<A>>>,
     workspace: NonNull<Staged<A>>,
-    flows: HashMap<u32, NonNull<Flow<A>>>,
+    flows: HashMap<u32, NonNull<FlowSet<A>>>,
     /// How many entries there may be.
     pub capacity: usize,
 }
@@ -54,14 +54,14 @@ impl<A: Copy + Eq + Hash + Ord> ConnectionTable<A> {
 
     /// What is remembered of flows, by index.
     #[must_use]
-    pub fn flows(&self) -> BTreeMap<u32, Flow<A>> {
+    pub fn flows(&self) -> BTreeMap<u32, FlowSet<A>> {
         // SAFETY: as above.
         self.flows.iter().map(|(index, place)| (*index, unsafe { place.read() })).collect()
     }
 
-    /// Remembers a flow.
-    pub fn remember(&mut self, index: u32, flow: Flow<A>) {
-        self.flows.insert(index, NonNull::from(Box::leak(Box::new(flow))));
+    /// Remembers flows.
+    pub fn remember(&mut self, index: u32, flows: FlowSet<A>) {
+        self.flows.insert(index, NonNull::from(Box::leak(Box::new(flows))));
     }
 
     /// Makes an entry, or replaces one.
@@ -98,14 +98,17 @@ macro_rules! connections {
                 Some(unsafe { self.$table.workspace.as_mut() })
             }
 
-            unsafe fn flow(&mut self, index: u32) -> Option<&'static mut Flow<<$family as Family>::Addr>> {
-                if index >= self.node.flows {
+            unsafe fn flows(
+                &mut self,
+                index: u32,
+            ) -> Option<&'static mut FlowSet<<$family as Family>::Addr>> {
+                if index >= self.node.flow_sets {
                     return None;
                 }
                 let flows = &mut self.$table.flows;
-                let flow = flows.entry(index).or_insert_with(|| NonNull::from(Box::leak(Box::default())));
+                let flows = flows.entry(index).or_insert_with(|| NonNull::from(Box::leak(Box::default())));
                 // SAFETY: as above.
-                Some(unsafe { flow.as_mut() })
+                Some(unsafe { flows.as_mut() })
             }
 
             fn insert(

@@ -5,13 +5,13 @@ use crate::{
     family::{Family, has_ports},
     flow,
     maps::{
-        Affinity, Backend, Client, Frontend, FrontendKey, Selection, Service, SourceRange, Staged, Tuple,
-        backend_flag, backend_state, connection::TICK_NS, scope, service_flag,
+        Affinity, Backend, Client, Frontend, FrontendKey, Route, Selection, Service, SourceRange, Staged,
+        Tuple, backend_flag, backend_state, connection::TICK_NS, scope, service_flag,
     },
     node::feature,
     pick,
     stage::{Side, Step},
-    tables::{Connections, Dataplane, Origin},
+    tables::{Connections, Dataplane, Origin, Tables},
     wire::{load16, protocol, store16},
 };
 
@@ -20,7 +20,7 @@ use crate::{
 pub fn begin<F, D>(packet: &mut D, staged: &mut Staged<F::Addr>, side: Side) -> Step
 where
     F: Family,
-    D: Dataplane + Connections<F>,
+    D: Dataplane + Connections<F> + Tables<F>,
 {
     let key = &staged.key;
     let Some(id) = called::<F, D>(packet, key, side) else { return nobody::<F, D>(packet, key) };
@@ -39,7 +39,8 @@ where
         backend: index,
         backend_generation: backend.generation,
     };
-    if side == Side::Outside && service.flags & service_flag::DSR != 0 && backend.flags == 0 {
+    let may_hand_on = side == Side::Outside && service.flags & service_flag::DSR != 0 && backend.flags == 0;
+    if may_hand_on && !is_peers::<F, D>(packet, key.src) {
         reserve::hand_on::<F, D>(packet, staged, &origin);
         return Step::Begun;
     }
@@ -52,6 +53,12 @@ where
         becomes.dst_port = backend.port;
     }
     Step::Begun
+}
+
+/// Whether an address is a peer's. Handed on, its packet would be that peer's own to the backend's node, and not somebody's outside.
+#[inline(always)]
+fn is_peers<F: Family, D: Tables<F>>(packet: &D, address: F::Addr) -> bool {
+    Tables::<F>::route(packet, &address).is_some_and(Route::is_peer)
 }
 
 /// The service at a packet's destination.

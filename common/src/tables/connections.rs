@@ -4,7 +4,7 @@ use core::ptr::NonNull;
 
 use crate::{
     family::Family,
-    maps::{Connection, Flow, Staged, Tuple, connection_flag},
+    maps::{Connection, FlowSet, Staged, Tuple},
 };
 
 /// Why an entry was not made.
@@ -33,7 +33,7 @@ pub trait Connections<F: Family> {
     /// # Safety
     ///
     /// Nobody has another reference to it.
-    unsafe fn flow(&mut self, index: u32) -> Option<&'static mut Flow<F::Addr>>;
+    unsafe fn flows(&mut self, index: u32) -> Option<&'static mut FlowSet<F::Addr>>;
 
     /// Makes an entry; with `replace` also where there is one with its key.
     fn insert(
@@ -126,7 +126,7 @@ impl<A: Copy> Entry<A> {
         }
     }
 
-    /// Bits of [`connection_flag`].
+    /// Bits of [`connection_flag`](crate::maps::connection_flag).
     #[inline(always)]
     #[must_use]
     pub fn flags(self) -> u32 {
@@ -140,17 +140,6 @@ impl<A: Copy> Entry<A> {
     pub fn packets(self) -> u64 {
         // SAFETY: valid, as `new` asks.
         unsafe { (*self.0.as_ptr()).packets }
-    }
-
-    /// Whether a packet has been counted at tick `now`, and none has ended it.
-    #[inline(always)]
-    #[must_use]
-    pub fn is_noted(self, now: u32) -> bool {
-        // SAFETY: valid, as `new` asks; each access is one word.
-        unsafe {
-            let connection = self.0.as_ptr();
-            (*connection).seen == now && (*connection).flags & connection_flag::CLOSED == 0
-        }
     }
 
     /// Counts packets that have been noted elsewhere.

@@ -6,7 +6,7 @@ pub mod serving;
 use std::sync::LazyLock;
 
 use common::{
-    maps::{Allowed, Budget, Endpoint, Route, Vtep, capacity, route_kind},
+    maps::{Allowed, Budget, Endpoint, FlowSet, Route, Vtep, capacity, route_kind},
     memory::Memory,
     node::{Node, feature},
     tables::{Neighbour, NextHop},
@@ -105,7 +105,7 @@ impl Facts {
             answers_first: 61000,
             answers_last: 65535,
             frame: 1514,
-            flows: capacity::FLOWS,
+            flow_sets: FlowSet::<u32>::number(capacity::FLOWS),
         };
         let mut routes = Vec::new();
         for v6 in [false, true] {
@@ -113,8 +113,10 @@ impl Facts {
             for peer in (0..3).filter(|peer| *peer != number) {
                 let route = route(peer, over_v6);
                 routes.push((pod(v6, peer, 0), bits, route));
-                let kind =
-                    if route.kind == route_kind::DIRECT { route_kind::DIRECT_NODE } else { route.kind };
+                let kind = match route.kind {
+                    route_kind::DIRECT => route_kind::DIRECT_NODE,
+                    _ => route_kind::OVERLAY_NODE,
+                };
                 routes.push((underlay(v6, peer), all, Route { kind, ..route }));
             }
             let kind = |kind| Route { kind, underlay_family: 0, underlay: [0; 16], ..route(number, v6) };

@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 use common::{
     family::{Family, V4, V6},
-    maps::{Connection, Flow, Staged, Tuple},
+    maps::{Connection, FlowSet, Staged, Tuple},
     tables::{Connections, Entry, NotMade},
     wire::protocol,
 };
@@ -52,9 +52,12 @@ macro_rules! connections {
             }
 
             #[inline(always)]
-            unsafe fn flow(&mut self, index: u32) -> Option<&'static mut Flow<<$family as Family>::Addr>> {
+            unsafe fn flows(
+                &mut self,
+                index: u32,
+            ) -> Option<&'static mut FlowSet<<$family as Family>::Addr>> {
                 // SAFETY: as above.
-                $flows.get_ptr_mut(index).map(|flow| unsafe { &mut *flow.cast() })
+                $flows.get_ptr_mut(index).map(|flows| unsafe { &mut *flows.cast() })
             }
 
             #[inline(always)]

@@ -116,21 +116,20 @@ impl Contents {
 
     fn add_peer(&mut self, peer: &Peer, node: &Node, facts: &Facts<'_>) {
         let slot = facts.peer_slots.get(&peer.name);
-        let (kind, mtu) = if peer.direct {
-            (route_kind::DIRECT, facts.uplink_mtu)
+        let (pods, own, mtu) = if peer.direct {
+            (route_kind::DIRECT, route_kind::DIRECT_NODE, facts.uplink_mtu)
         } else {
-            (route_kind::OVERLAY, facts.overlay_mtu)
+            (route_kind::OVERLAY, route_kind::OVERLAY_NODE, facts.overlay_mtu)
         };
         let route = |prefix: IpNet, kind| {
             let (underlay_family, underlay) = underlay(reached_at(peer, node, prefix));
             Route { underlay, vtep_mac: peer.vtep_mac, kind, underlay_family, mtu, peer: slot }
         };
         for prefix in &peer.pod_cidrs {
-            self.add_route(*prefix, route(*prefix, kind));
+            self.add_route(*prefix, route(*prefix, pods));
         }
-        let kind = if peer.direct { route_kind::DIRECT_NODE } else { kind };
         for address in peer.addresses.iter().map(|address| IpNet::from(*address)) {
-            self.add_route(address, route(address, kind));
+            self.add_route(address, route(address, own));
         }
         for address in peer.addresses.iter().filter(|_| !peer.direct) {
             match address {
@@ -283,8 +282,11 @@ mod tests {
             peer: 1,
         };
         assert_eq!(route, expected);
-        assert_eq!(contents.routes4[&Prefix { len: 32, data: [10, 240, 0, 21] }], expected);
-        assert_eq!(contents.routes6.values().filter(|route| **route == expected).count(), 2);
+        let own = Route { kind: route_kind::OVERLAY_NODE, ..expected };
+        assert_eq!(contents.routes4[&Prefix { len: 32, data: [10, 240, 0, 21] }], own);
+        for of_peer in [expected, own] {
+            assert_eq!(contents.routes6.values().filter(|route| **route == of_peer).count(), 1);
+        }
         assert_eq!(contents.vteps4, BTreeMap::from([([10, 240, 0, 21], Vtep { peer: 1 })]));
         assert_eq!(contents.vteps6.len(), 1);
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use common::{
-    maps::{Affinity, Client, Connection, Flow, FragmentKey, FragmentPorts, Tuple},
+    maps::{Affinity, Client, Connection, Flow, FlowSet, FragmentKey, FragmentPorts, Tuple},
     memory::Memory,
 };
 
@@ -19,9 +19,9 @@ pub struct Kept {
     connections4: Entries<u32>,
     connections6: Entries<[u64; 2]>,
     /// By index.
-    pub flows4: BTreeMap<u32, Flow<u32>>,
+    pub flows4: BTreeMap<u32, FlowSet<u32>>,
     /// By index.
-    pub flows6: BTreeMap<u32, Flow<[u64; 2]>>,
+    pub flows6: BTreeMap<u32, FlowSet<[u64; 2]>>,
     epochs: HashMap<u32, u64>,
     affinity: HashMap<Client, Affinity>,
     fragments: HashMap<FragmentKey, FragmentPorts>,
@@ -36,11 +36,11 @@ impl Kept {
         for (key, connection) in &self.connections6 {
             memory.conntrack6.insert(*key, *connection);
         }
-        for (index, flow) in &self.flows4 {
-            memory.conntrack4.remember(*index, *flow);
+        for (index, flows) in &self.flows4 {
+            memory.conntrack4.remember(*index, *flows);
         }
-        for (index, flow) in &self.flows6 {
-            memory.conntrack6.remember(*index, *flow);
+        for (index, flows) in &self.flows6 {
+            memory.conntrack6.remember(*index, *flows);
         }
         memory.epochs.clone_from(&self.epochs);
         memory.services.affinity.clone_from(&self.affinity);
@@ -91,9 +91,18 @@ where
     )
 }
 
-/// An element of what is remembered of flows as a line: everything in it but until when; none of one that was never written.
+/// An element of what is remembered of flows, a line for each flow that was ever written.
 #[must_use]
-pub fn flow_line<A: bytemuck::NoUninit + Copy>(index: u32, flow: &Flow<A>) -> Option<String>
+pub fn flow_lines<A: bytemuck::NoUninit + Copy>(index: u32, flows: &FlowSet<A>) -> Vec<String>
+where
+    Tuple<A>: bytemuck::NoUninit,
+{
+    let line = |(way, flow)| flow_line(flow).map(|line| format!("flow {index}.{way}, {line}"));
+    flows.ways.iter().enumerate().filter_map(line).collect()
+}
+
+/// A flow as a line: everything in it but until when; none of one that was never written.
+fn flow_line<A: bytemuck::NoUninit + Copy>(flow: &Flow<A>) -> Option<String>
 where
     Tuple<A>: bytemuck::NoUninit,
 {
@@ -116,7 +125,7 @@ where
     key.iter().any(|byte| *byte != 0).then(|| {
         let holds = if *until == 0 { "over" } else { "holds" };
         format!(
-            "flow {index}, {holds}: {key:02x?} becomes {becomes:02x?}: {packets} packets, {bytes} bytes, from {side} to {outcome} \
+            "{holds}: {key:02x?} becomes {becomes:02x?}: {packets} packets, {bytes} bytes, from {side} to {outcome} \
              by {hash:08x} ({addresses:x}, {ports:x}), {route:?}, {pod:?}, epoch {epoch}",
         )
     })

@@ -17,7 +17,7 @@ use aya::{
 use common::{
     counters::Hook,
     handover::{self, Handover},
-    maps::{Budget, Connection, Flow, Tuple, name},
+    maps::{Budget, Connection, Flow, FlowSet, Tuple, name},
     memory::Memory,
     node::{self, Node},
     packet::Packet as _,
@@ -338,15 +338,15 @@ impl Loaded {
 
     /// Has every CPU remember the same flows, and for good: which CPU runs a packet, and when, is nobody's choice.
     fn remember(&mut self, kept: &Kept) -> Result<()> {
-        let mut flows4: PerCpuArray<_, Flow<[u8; 4]>> = map_mut(&mut self.ebpf, name::FLOWS4)?;
-        for (index, flow) in &kept.flows4 {
-            let flow = lasting(bytemuck::cast::<_, Flow<[u8; 4]>>(*flow));
-            flows4.set(*index, PerCpuValues::try_from(vec![flow; cpus()?])?, 0)?;
+        let mut flows4: PerCpuArray<_, FlowSet<[u8; 4]>> = map_mut(&mut self.ebpf, name::FLOWS4)?;
+        for (index, flows) in &kept.flows4 {
+            let flows = lasting(bytemuck::cast::<_, FlowSet<[u8; 4]>>(*flows));
+            flows4.set(*index, PerCpuValues::try_from(vec![flows; cpus()?])?, 0)?;
         }
-        let mut flows6: PerCpuArray<_, Flow<[u8; 16]>> = map_mut(&mut self.ebpf, name::FLOWS6)?;
-        for (index, flow) in &kept.flows6 {
-            let flow = lasting(bytemuck::cast::<_, Flow<[u8; 16]>>(*flow));
-            flows6.set(*index, PerCpuValues::try_from(vec![flow; cpus()?])?, 0)?;
+        let mut flows6: PerCpuArray<_, FlowSet<[u8; 16]>> = map_mut(&mut self.ebpf, name::FLOWS6)?;
+        for (index, flows) in &kept.flows6 {
+            let flows = lasting(bytemuck::cast::<_, FlowSet<[u8; 16]>>(*flows));
+            flows6.set(*index, PerCpuValues::try_from(vec![flows; cpus()?])?, 0)?;
         }
         Ok(())
     }
@@ -364,30 +364,30 @@ impl Loaded {
     /// What the CPU that has run a packet remembers of flows, as lines.
     fn flows(&self, kept: &Kept) -> Result<Vec<String>> {
         let mut lines = Vec::new();
-        let flows4: Vec<Vec<Flow<[u8; 4]>>> = bytes(&self.ebpf, name::FLOWS4)?.values()?;
+        let flows4: Vec<Vec<FlowSet<[u8; 4]>>> = bytes(&self.ebpf, name::FLOWS4)?.values()?;
         for (index, cpus) in (0..).zip(flows4) {
-            let before = kept.flows4.get(&index).map(|flow| lasting(bytemuck::cast(*flow)));
-            lines.extend(kept::flow_line(index, &changed(&cpus, before)));
+            let before = kept.flows4.get(&index).map(|flows| lasting(bytemuck::cast(*flows)));
+            lines.extend(kept::flow_lines(index, &changed(&cpus, before)));
         }
-        let flows6: Vec<Vec<Flow<[u8; 16]>>> = bytes(&self.ebpf, name::FLOWS6)?.values()?;
+        let flows6: Vec<Vec<FlowSet<[u8; 16]>>> = bytes(&self.ebpf, name::FLOWS6)?.values()?;
         for (index, cpus) in (0..).zip(flows6) {
-            let before = kept.flows6.get(&index).map(|flow| lasting(bytemuck::cast(*flow)));
-            lines.extend(kept::flow_line(index, &changed(&cpus, before)));
+            let before = kept.flows6.get(&index).map(|flows| lasting(bytemuck::cast(*flows)));
+            lines.extend(kept::flow_lines(index, &changed(&cpus, before)));
         }
         Ok(lines)
     }
 }
 
-/// A flow that holds for as long as a test takes, if it holds at all.
-fn lasting<A>(flow: Flow<A>) -> Flow<A> {
-    let until = if flow.until == 0 { 0 } else { u64::MAX };
-    Flow { until, ..flow }
+/// Flows that hold for as long as a test takes, if they hold at all.
+fn lasting<A>(flows: FlowSet<A>) -> FlowSet<A> {
+    let until = |flow: &Flow<A>| if flow.until == 0 { 0 } else { u64::MAX };
+    FlowSet { ways: flows.ways.map(|flow| Flow { until: until(&flow), ..flow }) }
 }
 
 /// The CPU's element that is another than it was; if there is none, any.
-fn changed<A: Copy + Default + PartialEq>(cpus: &[Flow<A>], before: Option<Flow<A>>) -> Flow<A> {
+fn changed<A: Copy + Default + PartialEq>(cpus: &[FlowSet<A>], before: Option<FlowSet<A>>) -> FlowSet<A> {
     let before = before.unwrap_or_default();
-    cpus.iter().find(|flow| **flow != before).copied().unwrap_or(before)
+    cpus.iter().find(|flows| **flows != before).copied().unwrap_or(before)
 }
 
 /// Loads the object for that node, with its tables in the maps.
@@ -422,7 +422,7 @@ pub fn small<'a, 'b>(loader: &'a mut EbpfLoader<'b>, node: &'b Node) -> &'a mut 
         loader.map_max_entries(map, entries);
     }
     for map in [name::FLOWS4, name::FLOWS6] {
-        loader.map_max_entries(map, node.flows);
+        loader.map_max_entries(map, node.flow_sets);
     }
     loader
 }

@@ -81,8 +81,8 @@ impl Seen {
         seen.connections.sort();
         let flows4 = memory.conntrack4.flows();
         let flows6 = memory.conntrack6.flows();
-        let lines4 = flows4.iter().filter_map(|(index, flow)| kept::flow_line(*index, flow));
-        let lines6 = flows6.iter().filter_map(|(index, flow)| kept::flow_line(*index, flow));
+        let lines4 = flows4.iter().flat_map(|(index, flows)| kept::flow_lines(*index, flows));
+        let lines6 = flows6.iter().flat_map(|(index, flows)| kept::flow_lines(*index, flows));
         seen.flows = lines4.chain(lines6).collect();
         seen
     }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::Result;
 use common::{
-    maps::{Allowed, Endpoint, Route, Vtep, capacity, route_kind},
+    maps::{Allowed, Endpoint, FlowSet, Route, Vtep, capacity, route_kind},
     memory::ServiceTables,
     node::Node,
 };
@@ -57,7 +57,7 @@ pub struct Tables {
 impl Tables {
     /// What the loader would fill in for the plan.
     pub fn new(devices: &Devices, features: u32, room: Room, exposures: &[Exposure]) -> Result<Self> {
-        let node = Node { flows: room.flows, ..node(devices.gateway, features) };
+        let node = Node { flow_sets: FlowSet::<u32>::number(room.flows), ..node(devices.gateway, features) };
         let node: &'static Node = Box::leak(Box::new(node));
         let mut tables = Self {
             room,
@@ -82,7 +82,10 @@ impl Tables {
             }
         }
         for peer in PEERS {
-            let kind = if peer.kind == route_kind::DIRECT { route_kind::DIRECT_NODE } else { peer.kind };
+            let kind = match peer.kind {
+                route_kind::DIRECT => route_kind::DIRECT_NODE,
+                _ => route_kind::OVERLAY_NODE,
+            };
             tables.route(IpNet::from(peer.address()), Route { kind, ..peer_route(&peer) });
             if peer.kind == route_kind::OVERLAY {
                 tables.vteps.push((peer.address(), Vtep { peer: peer.slot() }));
@@ -126,7 +129,7 @@ fn node(gateway_ifindex: u32, features: u32) -> Node {
         answers_first: 61000,
         answers_last: 65535,
         frame: 1514,
-        flows: capacity::FLOWS,
+        flow_sets: FlowSet::<u32>::number(capacity::FLOWS),
     }
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use common::{
     counters::{Hook, Reason},
     flow, flow_cache,
-    maps::{Hop, capacity},
+    maps::{FlowSet, Hop, WAYS, capacity},
     verdict::Action,
     wire::protocol,
 };
@@ -299,10 +299,10 @@ fn what_is_not_to_be_sent_on_is_answered() -> Result<()> {
     })
 }
 
-/// Three flows with the same places: two of them are remembered, each for its time, and all arrive. That goes for as long as nothing is
-/// said of their connections: what is said of others does not make room.
+/// One flow more than there are places for its like: the others are remembered, each for its time, and all arrive. That goes for as long
+/// as nothing is said of their connections: what is said of others does not make room.
 #[test]
-fn two_of_three_flows_with_the_same_places_go_the_short_way() -> Result<()> {
+fn as_many_flows_as_have_places_go_the_short_way() -> Result<()> {
     require!(setup::ready());
     progrun::on_node_serving(services, |node| {
         let family = Family::V4;
@@ -315,10 +315,9 @@ fn two_of_three_flows_with_the_same_places_go_the_short_way() -> Result<()> {
             let fold = |address: Ipv4Addr| u32::from_ne_bytes(address.octets());
             flow::hash(fold(pod), fold(service), [a, b, c, d], protocol::TCP)
         };
-        // Both places of a flow are the same for those that differ in the last bit of the first.
-        let places = |port| flow::place(hash(port), Room::default().flows) / 2;
+        let set = |port| flow::place(hash(port), FlowSet::<u32>::number(Room::default().flows));
         let epoch = |port| hash(port) % capacity::EPOCHS;
-        let mut ports = (4000..u16::MAX).filter(|port| places(*port) == places(4000));
+        let mut ports = (4000..u16::MAX).filter(|port| set(*port) == set(4000));
         let mut next = || ports.next().context("no such port");
         let of = |port| Flow {
             name: "ClusterIP",
@@ -328,18 +327,20 @@ fn two_of_three_flows_with_the_same_places_go_the_short_way() -> Result<()> {
             reason: Reason::ToPod,
             via: vip(family),
         };
-        let (first, second, third) = (next()?, next()?, next()?);
-        let [one, other, late] = [first, second, third].map(of);
-        steady(node, &one)?;
-        let before = steady(node, &other)?;
-        went_short(&other, &before, &run(node, &other)?)?;
-        ensure!(epoch(third) != epoch(first) && epoch(third) != epoch(second), "the ports say nothing");
-        node.expire_flows_of(epoch(third)..epoch(third) + 1)?;
-        let long = steady(node, &late)?;
-        let next = run(node, &late)?;
-        ensure!(next.seen.connections != long.seen.connections, "all three have a place");
-        went_short(&one, &next, &run(node, &one)?)?;
-        went_short(&other, &next, &run(node, &other)?)?;
+        let held = (0..WAYS).map(|_| next()).collect::<Result<Vec<_>>>()?;
+        let late = next()?;
+        for port in &held {
+            let before = steady(node, &of(*port))?;
+            went_short(&of(*port), &before, &run(node, &of(*port))?)?;
+        }
+        ensure!(held.iter().all(|port| epoch(*port) != epoch(late)), "the ports say nothing");
+        node.expire_flows_of(epoch(late)..epoch(late) + 1)?;
+        let long = steady(node, &of(late))?;
+        let next = run(node, &of(late))?;
+        ensure!(next.seen.connections != long.seen.connections, "all of them have a place");
+        for port in held {
+            went_short(&of(port), &next, &run(node, &of(port))?)?;
+        }
         next.went(Reason::ToPod, Action::Pod { ifindex: there.ifindex })
     })
 }

@@ -11,7 +11,7 @@ use common::{
 };
 use testbed::{
     frame::{self, Ip},
-    progrun::{self, Family, Input, NODE_MAC, Peer, Pod, Rig, UPLINK_MAC, peer, underlay},
+    progrun::{self, Family, Input, NODE_MAC, PORT, Peer, Pod, Rig, UPLINK_MAC, peer, underlay},
     require, setup,
 };
 
@@ -294,6 +294,36 @@ fn a_peers_own_address_is_reached_through_the_tunnel() -> Result<()> {
             let inner = frame.get(room(&peer)..).context("a short frame")?;
             ensure!(inner == frame::ethernet(NODE_MAC, peer.vtep_mac(), &hops_taken(&packet, 1)));
             ensure!(underlay(family, 20) != here.address(family));
+        }
+        Ok(())
+    })
+}
+
+/// PF-3: what looks like the nodes' tunnels and goes to anybody but a pod is dropped, masqueraded or not; to the next port it goes.
+#[test]
+fn pods_send_no_tunnels() -> Result<()> {
+    require!(setup::ready());
+    progrun::on_node(|node| {
+        let [here, there] = node.pods();
+        for family in Family::BOTH {
+            let peers = ["near", "near6", "direct", "direct6"].map(peer);
+            let nodes: Vec<_> = peers.into_iter().map(|peer| Ok(peer?.address())).collect::<Result<_>>()?;
+            let own = underlay(family, 20);
+            let others = nodes.iter().copied().filter(|address| address.is_ipv4() == own.is_ipv4());
+            for to in others.chain([own, family.gateway(), progrun::outside(family)]) {
+                let ip = Ip::new(here.address(family), to);
+                let mut send = |packet: &[u8]| node.from_pod(here, &here.sends(packet));
+                send(&ip.udp((PORT, PORT), b"tunnel"))?.is_dropped(Reason::Spoofed)?;
+                for packet in [ip.udp((PORT, PORT + 1), b"other"), ip.tcp((PORT, PORT), 0x18)] {
+                    let outcome = send(&packet)?;
+                    ensure!(outcome.action != Action::Drop, "{to}: {:?}", outcome.reason);
+                }
+            }
+            for to in [there.address(family), peer("near")?.pod(family)] {
+                let packet = Ip::new(here.address(family), to).udp((PORT, PORT), b"a pod's own");
+                let outcome = node.from_pod(here, &here.sends(&packet))?;
+                ensure!(outcome.action != Action::Drop, "{to}: {:?}", outcome.reason);
+            }
         }
         Ok(())
     })

@@ -5,7 +5,10 @@ use std::{
     ops::RangeInclusive,
 };
 
-use common::node::{Node, feature};
+use common::{
+    maps::FlowSet,
+    node::{Node, feature},
+};
 
 use crate::{
     desired::{Desired, SocketMode},
@@ -50,7 +53,7 @@ pub(super) fn node(desired: &Desired, found: &Found<'_>) -> Node {
         answers_first: *found.answers.start(),
         answers_last: *found.answers.end(),
         frame: found.mtu.saturating_add(ETHERNET),
-        flows: desired.capacities.flows,
+        flow_sets: FlowSet::<u32>::number(desired.capacities.flows),
     }
 }
 
