@@ -27,11 +27,20 @@ fn matrix(cluster: &Cluster, mtu: u32) -> Result<()> {
         pairs.push((&kernel.netns, &ours.netns, ip, "the kernel's node to Podlane's pod"));
     }
     pairs.push((&ours.netns, &kernel.netns, kernel.spec.address(), "Podlane's pod to the kernel's node"));
-    pairs.push((&theirs.netns, &podlane.netns, podlane.spec.address(), "the kernel's pod to Podlane's node"));
     // A pod of the other family than the underlay has no way to a node's address.
     pairs.retain(|(_, _, ip, _)| ours.ips().iter().any(|own| own.is_ipv4() == ip.is_ipv4()));
     for (from, to, ip, case) in pairs {
         path(from, (to, ip), mtu).with_context(|| format!("{case} at {ip}"))?;
+    }
+    let node = podlane.spec.address();
+    if theirs.ips().iter().any(|own| own.is_ipv4() == node.is_ipv4()) {
+        // Without a rule that masquerades, that goes by the underlay from the pod's own address, and the answer by the tunnel, to which the
+        // pod's address leads. A strict `rp_filter` takes neither, between nodes of the kernel's as well.
+        for netns in [&podlane.netns, &kernel.netns] {
+            netns.sysctl("net.ipv4.conf.all.rp_filter", "2")?;
+        }
+        let case = || format!("the kernel's pod to Podlane's node at {node}");
+        path(&theirs.netns, (&podlane.netns, node), mtu).with_context(case)?;
     }
     Ok(())
 }
