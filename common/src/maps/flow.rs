@@ -114,3 +114,25 @@ const _: () = {
     assert!(size_of::<Flow<u32>>() == 128 && size_of::<Flow<[u8; 4]>>() == 128);
     assert!(size_of::<Flow<[u64; 2]>>() == 176 && size_of::<Flow<[u8; 16]>>() == 176);
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow;
+
+    /// What [`WAYS`] says, of the flows of one client's ports.
+    #[test]
+    fn of_half_as_many_flows_as_places_one_in_27_has_none() {
+        let flows = 1 << 15;
+        let mut sets = std::vec![0_u32; FlowSet::<u32>::number(2 * flows) as usize];
+        let mut without = 0;
+        for port in 0..flows as u16 {
+            let [a, b] = (port + 1024).to_be_bytes();
+            let hash = flow::hash(0x0ac8_0002, 0x0ac8_0103, [a, b, 0, 80], 6);
+            let set = &mut sets[flow::place(hash, FlowSet::<u32>::number(2 * flows)) as usize];
+            *set += 1;
+            without += u32::from(*set > WAYS);
+        }
+        assert!((flows / 32..flows / 23).contains(&without), "{without} of {flows}");
+    }
+}

@@ -14,6 +14,10 @@ use crate::desired::Timeouts;
 /// For how many seconds a connection that was never answered is kept while the table is nearly full.
 const PRESSED: u32 = 5;
 
+/// For how many seconds the entry of a connection that is in use may say nothing of it: its flow is remembered for so long (`FRESH` of
+/// [`common::flow_cache`], at the slowest clock that a kernel has), and entries have ticks.
+const UNNOTED: u32 = 4;
+
 /// What matters of one direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Half {
@@ -117,7 +121,7 @@ impl Pair {
         if circumstances.is_pressed && matches!(self.state(), State::Syn | State::Unanswered) {
             timeout = timeout.min(PRESSED);
         }
-        is_silent(self.seen(), now, timeout)
+        is_silent(self.seen(), now, timeout.max(UNNOTED))
     }
 }
 

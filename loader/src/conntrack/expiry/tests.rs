@@ -105,6 +105,17 @@ fn a_table_that_is_nearly_full_forgets_what_was_never_answered() {
     assert_eq!(end(&pair(17, SEEN, SEEN), pressed), ticks(180));
 }
 
+/// A jiffy is 10 ms at most (`CONFIG_HZ` of 100).
+#[test]
+fn what_is_remembered_of_a_flow_outlives_no_connection() {
+    assert!(u64::from(UNNOTED) * 1_000_000_000 >= common::flow_cache::FRESH * 10_000_000 + TICK_NS);
+    let timeouts = Timeouts { udp: 1, udp_stream: 1, tcp_established: 1, ..Timeouts::default() };
+    for pair in [pair(17, SEEN, 0), pair(17, SEEN, SEEN), pair(6, ESTABLISHED, ESTABLISHED)] {
+        let over = |now| pair.is_over(now, &timeouts, Circumstances::default());
+        assert!(!over(1000 + ticks(UNNOTED) - 1) && over(1000 + ticks(UNNOTED)), "{pair:?}");
+    }
+}
+
 /// Whatever the flags and the circumstances, a connection lives for as long after its last packet as anything may be silent,
 /// it is over for good once it is over, and a direction that is alive keeps the other.
 #[test]
