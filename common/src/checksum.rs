@@ -28,6 +28,13 @@ pub fn finish(sum: u32) -> [u8; 2] {
     (!(words(once) as u16)).to_ne_bytes()
 }
 
+/// A sum in 16 bits. Of anything but zero that is not zero either.
+#[inline(always)]
+#[must_use]
+pub const fn fold(sum: u32) -> u16 {
+    words(words(sum)) as u16
+}
+
 /// What a change from words of the sum `old` to words of the sum `new` does to a sum that covers them.
 #[inline(always)]
 #[must_use]

@@ -19,8 +19,9 @@
 mod short_way;
 
 use crate::{
+    checksum,
     family::{Family, Fragment, Ip},
-    flow, forward,
+    flow, forward, hops,
     maps::{Flow, Tuple, outcome, route_kind},
     rewrite,
     stage::{Side, Taken},
@@ -32,9 +33,15 @@ use crate::{
 /// How many packets a connection has had before it is remembered: most have less, and are not worth the trouble.
 pub const STEADY: u64 = 16;
 
-/// For how many jiffies a flow is remembered: a quarter of a second to 2.6 s (`CONFIG_HZ` of 1000 to 100), about as long as its connection
-/// need not be noted ([tick](crate::maps::connection::TICK_NS)).
+/// For how many jiffies a flow is remembered at most: a quarter of a second to 2.6 s (`CONFIG_HZ` of 1000 to 100), about as long as its
+/// connection need not be noted ([tick](crate::maps::connection::TICK_NS)).
 pub const FRESH: u64 = 256;
+
+/// Jiffies in a unit of [`clock`].
+const UNIT: u64 = 64;
+
+/// From how many bytes on, short of 2^32 by more than any packet, a flow has to tell its connection of them.
+const UNTOLD: u32 = 1 << 31;
 
 /// TCP flags that change nothing: PSH and ACK.
 const PSH: u8 = 0x08;
@@ -71,7 +78,8 @@ where
         await_steady::<F, D>(packet, (!changes).then_some((hash, epoch)));
         return Taken::NOT;
     };
-    if changes || flow.epoch != epoch || packet.now() >= flow.until {
+    let is_over = clock(packet.now()) >= flow.until || flow.bytes >= UNTOLD;
+    if changes || is_over || flow.epoch != epoch as u32 {
         forget::<F, D>(packet, flow);
         await_steady::<F, D>(packet, (!changes).then_some((hash, epoch)));
         return Taken::NOT;
@@ -104,7 +112,7 @@ where
     let index = index(packet, staged.hash);
     // SAFETY: asked for once.
     let Some(flows) = (unsafe { Connections::<F>::flows(packet, index) }) else { return };
-    let now = packet.now();
+    let now = clock(packet.now());
     // Whoever has a place has it for its time: of five flows with the same four, four go the short way. The first that is free is taken,
     // which comes before any that this flow has had: so that is the one that is found.
     let free = flows.find(staged.hash, |flow| !holds::<F, D>(packet, flow, now));
@@ -117,27 +125,32 @@ where
     flow.becomes.src_port = [a, b];
     flow.becomes.dst_port = [c, d];
     flow.becomes.protocol = ip.protocol;
-    flow.addresses = rewrite::address_change::<F>(&flow.key, &flow.becomes);
-    flow.ports = rewrite::port_change(&flow.key, &flow.becomes);
-    flow.side = side as u32;
-    flow.epoch = staged.epoch;
-    flow.hash = flow::hash(F::fold(ip.src), F::fold(ip.dst), ports, ip.protocol);
+    flow.addresses = checksum::fold(rewrite::address_change::<F>(&flow.key, &flow.becomes));
+    flow.side = side as u8;
+    flow.epoch = staged.epoch as u32;
     flow.outcome = outcome::OTHER;
     // By what is in the map: Linux 6.1's verifier takes no memory that a function was given for a key.
     if let Some(pod) = Tables::<F>::pod(packet, &flow.becomes.dst) {
-        flow.pod = pod;
-        flow.outcome = outcome::POD;
+        flow.lead_to_pod(&pod);
     } else {
         match forward::route(packet, ip) {
             Some(route) if route.is_peer() => {
-                flow.route = *route;
-                flow.outcome = outcome::PEER;
+                let hash = flow::hash(F::fold(ip.src), F::fold(ip.dst), ports, ip.protocol);
+                flow.lead_to_peer(route.peer, hash);
+                hops::note(packet, route, hash);
             }
             Some(route) if route.kind != route_kind::OUTSIDE => {}
             _ => flow.outcome = outcome::CLIENT,
         }
     }
-    flow.until = now + FRESH;
+    flow.until = now.wrapping_add((FRESH / UNIT) as u32);
+}
+
+/// The time in units of 64 jiffies: 32 bits of them are eight years at 1000 jiffies a second, and more at any slower clock.
+#[inline(always)]
+#[must_use]
+pub const fn clock(jiffies: u64) -> u32 {
+    (jiffies / UNIT) as u32
 }
 
 /// Whether a connection that has had so many packets is worth it.
@@ -161,8 +174,8 @@ fn index<D: Dataplane>(packet: &D, hash: u32) -> u32 {
 
 /// Whether what is remembered there is still gone by, as the epoch of its own flow says.
 #[inline(always)]
-fn holds<F: Family, D: Dataplane>(packet: &D, flow: &Flow<F::Addr>, now: u64) -> bool {
-    now < flow.until && flow.epoch == packet.epoch(hash::<F>(&flow.key))
+fn holds<F: Family, D: Dataplane>(packet: &D, flow: &Flow<F::Addr>, now: u32) -> bool {
+    now < flow.until && flow.epoch == packet.epoch(hash::<F>(&flow.key)) as u32
 }
 
 /// The hash of the flow whose packets have that tuple.
@@ -194,7 +207,7 @@ fn is_of<F: Family>(flow: &Flow<F::Addr>, ip: &Ip<F>, ports: Ports, side: Side) 
         && flow.key.dst == ip.dst
         && u32::from_ne_bytes([a, b, c, d]) == u32::from_ne_bytes(ports)
         && flow.key.protocol == ip.protocol
-        && flow.side == side as u32
+        && flow.side == side as u8
 }
 
 /// Notes for [`learn`] what is known of the packet at hand.
@@ -224,7 +237,7 @@ where
     if flow.packets != 0
         && let Some(entry) = Connections::<F>::connection(packet, &flow.key)
     {
-        entry.add(u64::from(flow.packets), flow.bytes);
+        entry.add(u64::from(flow.packets), u64::from(flow.bytes));
     }
     flow.packets = 0;
     flow.bytes = 0;

@@ -14,7 +14,7 @@ use crate::{
     tables::{Account, Dataplane, Tables, Underlay},
     verdict::{Action, Refusal, Trouble},
     vxlan,
-    wire::{ETH_LEN, Eth, Mac, protocol, store16},
+    wire::{ETH_LEN, Eth, Mac, protocol},
 };
 
 /// Whose packet goes to a peer.
@@ -178,7 +178,7 @@ where
 {
     let Departure { route, overlay, .. } = *departure;
     let query = underlay::<O>(packet.node(), departure);
-    let way = match hops::find(packet, &query, route.peer, &route.underlay, departure.flow) {
+    let way = match hops::to_peer(packet, &query, route, departure.flow) {
         Ok(way) => way,
         Err(failure) => {
             packet.failed(failure);
@@ -205,6 +205,7 @@ where
 fn underlay<O: Family>(node: &Node, departure: &Departure) -> Underlay<O> {
     let Departure { route, overlay, .. } = *departure;
     Underlay {
+        source: O::underlay(node),
         destination: O::from_route(&route.underlay),
         source_port: if overlay { flow::source_port(departure.flow) } else { [0; 2] },
         destination_port: if overlay { node.port } else { [0; 2] },
@@ -212,26 +213,28 @@ fn underlay<O: Family>(node: &Node, departure: &Departure) -> Underlay<O> {
     }
 }
 
-/// Whether the node's routing has a way to a packet's destination outside the cluster: if not, that is somewhere in the node
-/// itself, or nowhere.
+/// Whether the node's routing has a way to a packet's destination outside the cluster from the address that it is masqueraded with: if
+/// not, that is somewhere in the node itself, or nowhere.
 #[inline(never)]
 pub fn is_outside<F, D>(packet: &mut D, ip: &Ip<F>) -> bool
 where
     F: Family,
     D: Dataplane + Tables<F>,
 {
-    way_outside(packet, ip).is_ok()
+    let source = F::underlay(packet.node());
+    way_outside(packet, ip, source).is_ok()
 }
 
 /// To an address outside the cluster, from one of the node's own: not up the stack, which takes no packet with such a source
-/// from a device.
+/// from a device. By the way that the node's routing has for that source, as for an answer of a process of the node itself: of a node with
+/// several uplinks the one where the call came in, if its rules say so.
 #[inline(never)]
 pub fn to_outside<F, D>(packet: &mut D, ip: &Ip<F>, reason: Reason) -> D::Done
 where
     F: Family,
     D: Dataplane + Tables<F>,
 {
-    match way_outside(packet, ip) {
+    match way_outside(packet, ip, ip.src) {
         Ok(way) => leave(packet, &way, Routed::Anew, reason),
         Err(failure) => {
             packet.failed(failure);
@@ -241,30 +244,19 @@ where
 }
 
 #[inline(always)]
-fn way_outside<F, D>(packet: &mut D, ip: &Ip<F>) -> Result<Way, Failed>
+fn way_outside<F, D>(packet: &mut D, ip: &Ip<F>, source: F::Addr) -> Result<Way, Failed>
 where
     F: Family,
     D: Dataplane + Tables<F>,
 {
-    let query =
-        Underlay::<F> { destination: ip.dst, source_port: [0; 2], destination_port: [0; 2], tos: ip.tos };
-    let (place, destination) = remembered_as::<F>(ip.dst);
-    hops::find(packet, &query, place, &destination, place)
-}
-
-/// The way to an address outside the cluster as it is remembered, if that may be taken as it is (see [`hops::fresh`]).
-#[inline(always)]
-pub fn fresh_way_outside<F: Family, D: Dataplane>(packet: &mut D, to: F::Addr) -> Option<(u32, Mac, Mac)> {
-    let (place, destination) = remembered_as::<F>(to);
-    hops::fresh(packet, place, &destination, place)
-}
-
-/// What stands for the peer and its underlay address, of an address outside the cluster.
-#[inline(always)]
-fn remembered_as<F: Family>(address: F::Addr) -> (u32, [u8; 16]) {
-    let mut destination = [0; 16];
-    store16(F::wide(address), &mut destination);
-    (flow::hash(F::fold(address), 0, [0; 4], 0), destination)
+    let query = Underlay::<F> {
+        source,
+        destination: ip.dst,
+        source_port: [0; 2],
+        destination_port: [0; 2],
+        tos: ip.tos,
+    };
+    hops::to_outside(packet, &query)
 }
 
 /// Who says where a packet goes that has to wait for its neighbour's MAC.

@@ -13,7 +13,7 @@ use bytemuck::{Pod, Zeroable};
 
 pub use self::{
     connection::{Connection, FragmentKey, FragmentPorts, Staged, Tuple, connection_flag},
-    flow::{Flow, FlowSet, WAYS, outcome},
+    flow::{Flow, FlowSet, ToPeer, WAYS, flow_sets, outcome},
     service::{
         Affinity, Backend, Client, Frontend, FrontendKey, Selection, Service, SourceRange, backend_flag,
         backend_state, scope, service_flag,
@@ -252,12 +252,15 @@ impl Route {
     }
 }
 
-/// The way to a peer that this CPU last found.
+/// A way out of the node, as this CPU last found it (see [`hops`](crate::hops)).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Hop {
-    /// The peer's underlay address, as in its [`Route`]; all zero if there is no way here.
-    pub underlay: [u8; 16],
+    /// The route of which this is the way; of a way out of the cluster it has the address there as `underlay`, and
+    /// [`NOBODY`](Self::NOBODY) as the peer.
+    pub route: Route,
+    /// Who sends by a way out of the cluster, as in `underlay`.
+    pub source: [u8; 16],
     /// Until when it is taken as it is, in jiffies.
     pub until: u64,
     /// Device to leave by.
@@ -266,6 +269,11 @@ pub struct Hop {
     pub dst: [u8; 6],
     /// MAC of the device.
     pub src: [u8; 6],
+}
+
+impl Hop {
+    /// Peer of a way that leads to none.
+    pub const NOBODY: u32 = u32::MAX;
 }
 
 /// A node that may send us VXLAN, as found by the outer source address.
@@ -370,5 +378,5 @@ const _: () = {
     assert!(size_of::<Source<[u8; 4]>>() == 8);
     assert!(size_of::<Source<[u8; 16]>>() == 20);
     assert!(size_of::<HelperError>() == 8);
-    assert!(size_of::<Hop>() == 40);
+    assert!(size_of::<Hop>() == 72);
 };

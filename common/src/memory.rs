@@ -308,7 +308,11 @@ impl Dataplane for Memory {
         self.failures.push(failure);
     }
 
-    fn hop(&mut self, index: u32) -> Option<&mut Hop> {
+    fn hop(&self, index: u32) -> Option<&'static Hop> {
+        Some(Box::leak(Box::new(self.hops.get(&index).copied().unwrap_or_default())))
+    }
+
+    fn hop_mut(&mut self, index: u32) -> Option<&mut Hop> {
         Some(self.hops.entry(index).or_default())
     }
 

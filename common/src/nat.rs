@@ -46,7 +46,8 @@ pub fn concerns<F: Family, D: Dataplane>(packet: &D, ip: &Ip<F>) -> bool {
     if !is_on(packet) {
         return false;
     }
-    if ip.fragment == Fragment::Later || ip.protocol == F::ICMP {
+    // Later fragments follow what was said of the packet, whoever it was for: of each one the first is noted.
+    if ip.fragment != Fragment::No || ip.protocol == F::ICMP {
         return true;
     }
     // The node's own address is called by all that its own services have clients for, too: of it only some ports are of interest.
@@ -119,6 +120,8 @@ where
 {
     let staged = match unknown(packet, ip) {
         Ok(staged) => staged,
+        // Its first one left under the node's address, if at all.
+        Err(Step::Untouched) if ip.fragment == Fragment::Later => return Step::FragmentUnknown,
         Err(step) => return step,
     };
     reserve::masquerade::<F, D>(packet, staged);
@@ -211,6 +214,10 @@ where
     let Some(staged) = workspace::<F, D>(packet) else { return Err(Step::Untouched) };
     if !tuple::read(packet, ip, &mut staged.key) {
         return Err(nameless(packet, ip));
+    }
+    if ip.fragment == Fragment::First {
+        // Of anybody's: another packet may have had its number before.
+        tuple::remember(packet, ip, &staged.key);
     }
     match established::translate(packet, ip, staged) {
         Step::Unknown => Ok(staged),

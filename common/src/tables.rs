@@ -40,9 +40,11 @@ pub trait Tables<F: Family> {
     fn next_hop(&self, query: &Underlay<F>) -> Result<NextHop, Failed>;
 }
 
-/// What the node's routing is asked, for a packet from the node's own underlay address.
+/// What the node's routing is asked.
 #[derive(Clone, Copy)]
 pub struct Underlay<F: Family> {
+    /// Who sends: policy routing may go by it.
+    pub source: F::Addr,
     /// The other end.
     pub destination: F::Addr,
     /// UDP source port, network byte order: equal-cost paths are chosen by it. Zero where there is no UDP.
@@ -156,8 +158,11 @@ pub trait Dataplane:
     /// Counts a helper's refusal.
     fn failed(&mut self, failure: Failed);
 
-    /// What this CPU remembers at that index, if it is within the table.
-    fn hop(&mut self, index: u32) -> Option<&mut Hop>;
+    /// The way that this CPU remembers at that index, if it is within the table.
+    fn hop(&self, index: u32) -> Option<&'static Hop>;
+
+    /// The same, to be changed: nothing is read of what [`hop`](Self::hop) gave before any more.
+    fn hop_mut(&mut self, index: u32) -> Option<&mut Hop>;
 
     /// What `epochs` says of a flow with that hash.
     fn epoch(&self, hash: u32) -> u64;

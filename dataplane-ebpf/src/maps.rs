@@ -11,7 +11,7 @@ use common::{
     maps::{
         Affinity, Allowed, Backend, Budget, Choice, Client, Connection, Endpoint, FlowSet, FragmentKey,
         FragmentPorts, Frontend, FrontendKey, HelperError, Hop, Resolved, Route, Service, SocketKey, Source,
-        SourceRange, Staged, Traffic, Tuple, Vtep, capacity,
+        SourceRange, Staged, Traffic, Tuple, Vtep, capacity, flow_sets,
     },
     node::Node,
 };
@@ -25,7 +25,7 @@ const SOURCES: usize = capacity::SOURCES as usize;
 const ERRORS: usize = capacity::ERRORS as usize;
 const REMEMBERED: usize = capacity::HOPS as usize;
 const AFFINITIES: usize = capacity::AFFINITY as usize;
-const REMEMBERED_FLOWS: usize = FlowSet::<u32>::number(capacity::FLOWS) as usize;
+const REMEMBERED_FLOWS: usize = flow_sets(capacity::FLOWS) as usize;
 const FLOW_EPOCHS: usize = capacity::EPOCHS as usize;
 const BACKEND_SLOTS: usize = capacity::BACKENDS as usize;
 const CONNECTIONS: usize = capacity::CONNTRACK as usize;

@@ -109,7 +109,7 @@ fn look_up<F: Family, K: Kind>(packet: &OnHook<K>, query: &Underlay<F>) -> Resul
     // SAFETY: each union starts with the address of either family; the context is the program's own, and the struct is of
     // the size that is said.
     let answer = unsafe {
-        ptr::from_mut(&mut fib.__bindgen_anon_3).cast::<F::Addr>().write_unaligned(F::underlay(node()));
+        ptr::from_mut(&mut fib.__bindgen_anon_3).cast::<F::Addr>().write_unaligned(query.source);
         ptr::from_mut(&mut fib.__bindgen_anon_4).cast::<F::Addr>().write_unaligned(query.destination);
         helpers::bpf_fib_lookup(
             packet.raw().cast(),
@@ -221,7 +221,13 @@ where
     }
 
     #[inline(always)]
-    fn hop(&mut self, index: u32) -> Option<&mut Hop> {
+    fn hop(&self, index: u32) -> Option<&'static Hop> {
+        // SAFETY: this CPU's element is this program's alone, which reads none that it has changed meanwhile.
+        HOPS.get_ptr(index).map(|hop| unsafe { &*hop })
+    }
+
+    #[inline(always)]
+    fn hop_mut(&mut self, index: u32) -> Option<&mut Hop> {
         // SAFETY: this CPU's element is this program's alone.
         HOPS.get_ptr_mut(index).map(|hop| unsafe { &mut *hop })
     }

@@ -5,7 +5,7 @@
 use crate::{
     family::{Family, Ip, V4, V6},
     flow, forward, hops,
-    maps::Flow,
+    maps::{Flow, Hop},
     rewrite,
     stage::{Side, Taken},
     tables::{Account, Dataplane, Underlay},
@@ -17,7 +17,7 @@ use crate::{
 /// has to be claimed, if that has not been done.
 #[inline(always)]
 fn is_ready<F: Family, D: Dataplane>(packet: &mut D, flow: &Flow<F::Addr>, out: Option<u32>) -> bool {
-    let claimed = flow.side != Side::Outside as u32 || out == Some(packet.ifindex());
+    let claimed = flow.side != Side::Outside as u8 || out == Some(packet.ifindex());
     F::hops(packet, ETH_LEN) > 1 && (claimed || packet.claim()) && F::take_hop(packet, ETH_LEN).is_ok()
 }
 
@@ -32,8 +32,9 @@ where
         return Taken::NOT;
     }
     translate(packet, ip, flow);
-    forward::arrive_at(packet, &flow.pod);
-    Taken::by(Taken::POD, flow.pod.ifindex)
+    let pod = flow.pod();
+    forward::arrive_at(packet, &pod);
+    Taken::by(Taken::POD, pod.ifindex)
 }
 
 /// To a peer.
@@ -43,44 +44,44 @@ where
     F: Family,
     D: Dataplane,
 {
-    match flow.route.underlay_family {
-        6 => send::<F, V6, D>(packet, ip, flow),
-        _ => send::<F, V4, D>(packet, ip, flow),
+    let to = flow.peer();
+    let Some(hop) = hops::fresh(packet, to.peer, to.hash) else { return Taken::NOT };
+    match hop.route.underlay_family {
+        6 => send::<F, V6, D>(packet, ip, flow, hop),
+        _ => send::<F, V4, D>(packet, ip, flow, hop),
     }
 }
 
 /// Over an underlay of family `O`.
 #[inline(always)]
-fn send<F, O, D>(packet: &mut D, ip: &mut Ip<F>, flow: &mut Flow<F::Addr>) -> Taken
+fn send<F, O, D>(packet: &mut D, ip: &mut Ip<F>, flow: &mut Flow<F::Addr>, hop: &'static Hop) -> Taken
 where
     F: Family,
     O: Family,
     D: Dataplane,
 {
-    let Some((ifindex, dst, src)) = hops::fresh(packet, flow.route.peer, &flow.route.underlay, flow.hash)
-    else {
-        return Taken::NOT;
-    };
-    if forward::exceeds(packet, ip, flow.route.mtu) || !is_ready::<F, D>(packet, flow, Some(ifindex)) {
+    let route = &hop.route;
+    if forward::exceeds(packet, ip, route.mtu) || !is_ready::<F, D>(packet, flow, Some(hop.ifindex)) {
         return Taken::NOT;
     }
     translate(packet, ip, flow);
-    let (overlay, peer) = (flow.route.is_overlay(), flow.route.peer);
+    let overlay = route.is_overlay();
     let len = packet.len();
     if overlay {
         let way = Underlay::<O> {
-            destination: O::from_route(&flow.route.underlay),
-            source_port: flow::source_port(flow.hash),
+            source: O::underlay(packet.node()),
+            destination: O::from_route(&route.underlay),
+            source_port: flow::source_port(flow.peer().hash),
             destination_port: packet.node().port,
             tos: ip.tos,
         };
-        if vxlan::encapsulate(packet, &way, &flow.route.vtep_mac, F::ETHER_TYPE).is_err() {
+        if vxlan::encapsulate(packet, &way, &route.vtep_mac, F::ETHER_TYPE).is_err() {
             return Taken::by(Taken::FAILED, 0);
         }
     }
-    packet.account(Account::PeerTx(peer), len);
-    address(packet, dst, src);
-    Taken::by(if overlay { Taken::OVERLAY } else { Taken::DIRECT }, ifindex)
+    packet.account(Account::PeerTx(route.peer), len);
+    address(packet, hop);
+    Taken::by(if overlay { Taken::OVERLAY } else { Taken::DIRECT }, hop.ifindex)
 }
 
 /// Out of the cluster.
@@ -90,22 +91,21 @@ where
     F: Family,
     D: Dataplane,
 {
-    let Some((ifindex, dst, src)) = forward::fresh_way_outside::<F, D>(packet, flow.becomes.dst) else {
-        return Taken::NOT;
-    };
-    if !is_ready::<F, D>(packet, flow, Some(ifindex)) {
+    let (source, destination) = (flow.becomes.src, flow.becomes.dst);
+    let Some(hop) = hops::fresh_outside::<F, D>(packet, source, destination) else { return Taken::NOT };
+    if !is_ready::<F, D>(packet, flow, Some(hop.ifindex)) {
         return Taken::NOT;
     }
     translate(packet, ip, flow);
-    address(packet, dst, src);
-    Taken::by(Taken::CLIENT, ifindex)
+    address(packet, hop);
+    Taken::by(Taken::CLIENT, hop.ifindex)
 }
 
 #[inline(always)]
-fn address<D: Dataplane>(packet: &mut D, dst: Mac, src: Mac) {
+fn address<D: Dataplane>(packet: &mut D, hop: &Hop) {
     if let Some(eth) = packet.at_mut::<Eth>(0) {
-        dst.store(&mut eth.dst);
-        src.store(&mut eth.src);
+        Mac::load(&hop.dst).store(&mut eth.dst);
+        Mac::load(&hop.src).store(&mut eth.src);
     }
 }
 
@@ -117,6 +117,7 @@ where
     D: Dataplane,
 {
     flow.packets = flow.packets.wrapping_add(1);
-    flow.bytes += packet.len() as u64;
-    rewrite::change(packet, ip, &flow.becomes, flow.addresses, flow.ports);
+    flow.bytes = flow.bytes.wrapping_add(packet.len() as u32);
+    let ports = rewrite::port_change(&flow.key, &flow.becomes);
+    rewrite::change(packet, ip, &flow.becomes, u32::from(flow.addresses), ports);
 }

@@ -88,7 +88,8 @@ where
             return Ok(act(packet, reason, action));
         }
         step = Stage::<F>::translate(packet, ip, Side::Pod).goes_on()?;
-        if step == Step::Translated {
+        // What may yet be refused is not remembered.
+        if step == Step::Translated && !is_tunnel(packet, ip) {
             Stage::<F>::learn(packet, ip, Side::Pod);
         }
     }

@@ -281,19 +281,22 @@ where
     if nat::is_on(packet) {
         Stage::<F>::undo(packet, ip);
     }
+    // Whoever was handed on by another node is outside, too.
+    let source = Tables::<F>::route(packet, &ip.src);
+    let is_outside = arrival.peer == OUTSIDE || source.is_none();
     let node = packet.node();
     // Nobody outside knows the pods' gateway.
-    let from = if arrival.peer == OUTSIDE { F::underlay(node) } else { F::gateway(node) };
+    let from = if is_outside { F::underlay(node) } else { F::gateway(node) };
     // From here on `ip` is what the answer says of itself.
     match reply::to_source(packet, ip, &from, trouble) {
         Answer::Ready => {}
         Answer::Withheld => return Err(Refusal::Drop(reason)),
         Answer::Failed => return Err(Reason::HelperFailed.into()),
     }
-    if arrival.peer == OUTSIDE {
+    if is_outside {
         return Ok(forward::to_outside(packet, ip, reason));
     }
-    match Tables::<F>::route(packet, &ip.dst) {
+    match source {
         Some(route) if route.is_peer() => forward::to_peer(packet, ip, route, Origin::Answer(reason)),
         _ => Err(Refusal::Drop(reason)),
     }

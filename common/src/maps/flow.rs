@@ -2,9 +2,12 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Endpoint, Route, Tuple};
+use super::{Endpoint, Tuple};
 
 /// A translated flow and the way that its packets go.
+///
+/// Of IPv4 a cache line: with tens of thousands of flows each packet finds its own in no cache, and what it costs is how many lines have to
+/// be fetched, and how many pages they are spread over.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flow<A> {
@@ -12,28 +15,76 @@ pub struct Flow<A> {
     pub key: Tuple<A>,
     /// And as they leave.
     pub becomes: Tuple<A>,
-    /// Until when it holds, in jiffies; zero if it does not.
-    pub until: u64,
-    /// What `epochs` said when its first packet was decided about.
-    pub epoch: u64,
-    /// Bytes that its connection does not know of yet, from the Ethernet header on.
-    pub bytes: u64,
+    /// Until when it holds, by [`flow_cache::clock`](crate::flow_cache::clock); zero if it does not.
+    pub until: u32,
+    /// What `epochs` said when its first packet was decided about: the lower half, which does not come round in the time that it holds.
+    pub epoch: u32,
     /// Packets that its connection does not know of yet.
     pub packets: u32,
-    /// By how much its addresses change a sum over them (see [`checksum::difference`](crate::checksum::difference)).
-    pub addresses: u32,
-    /// By how much its ports do.
-    pub ports: u32,
+    /// Bytes that its connection does not know of yet, from the Ethernet header on.
+    pub bytes: u32,
+    /// Whom it goes to: bytes of a [`ToPod`] or [`ToPeer`], as `outcome` says.
+    pub to: [u32; 3],
+    /// By how much its addresses change a sum over them (see [`checksum::difference`](crate::checksum::difference)), folded.
+    pub addresses: u16,
     /// From where it comes: a [`Side`](crate::stage::Side).
-    pub side: u32,
+    pub side: u8,
     /// Where it goes: one of [`outcome`].
-    pub outcome: u32,
+    pub outcome: u8,
+}
+
+/// The pod that a flow goes to: what there is of an [`Endpoint`].
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct ToPod {
+    ifindex: u32,
+    mac: [u8; 6],
+    slot: u16,
+}
+
+/// The peer that a flow goes to.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct ToPeer {
+    /// Its slot in `peer_traffic`.
+    pub peer: u32,
     /// Hash of the flow that leaves (see [`flow`](crate::flow)).
     pub hash: u32,
-    /// The peer, of [`outcome::PEER`].
-    pub route: Route,
+    /// Zero.
+    pub reserved: u32,
+}
+
+impl<A> Flow<A> {
+    /// It goes to a pod of this node; there is no room for one of a slot beyond 65,535.
+    #[inline(always)]
+    pub fn lead_to_pod(&mut self, pod: &Endpoint) {
+        if let Ok(slot) = u16::try_from(pod.slot) {
+            self.to = bytemuck::cast(ToPod { ifindex: pod.ifindex, mac: pod.mac, slot });
+            self.outcome = outcome::POD;
+        }
+    }
+
+    /// It goes to a peer.
+    #[inline(always)]
+    pub fn lead_to_peer(&mut self, peer: u32, hash: u32) {
+        self.to = bytemuck::cast(ToPeer { peer, hash, reserved: 0 });
+        self.outcome = outcome::PEER;
+    }
+
     /// The pod, of [`outcome::POD`].
-    pub pod: Endpoint,
+    #[inline(always)]
+    #[must_use]
+    pub fn pod(&self) -> Endpoint {
+        let ToPod { ifindex, mac, slot } = bytemuck::cast(self.to);
+        Endpoint { ifindex, slot: u32::from(slot), mac, reserved: [0; 2] }
+    }
+
+    /// The peer, of [`outcome::PEER`].
+    #[inline(always)]
+    #[must_use]
+    pub fn peer(&self) -> ToPeer {
+        bytemuck::cast(self.to)
+    }
 }
 
 /// How many flows an element of `flows4` or `flows6` has room for, in any of whose places a flow may be.
@@ -50,13 +101,13 @@ pub struct FlowSet<A> {
     pub ways: [Flow<A>; WAYS as usize],
 }
 
-impl<A> FlowSet<A> {
-    /// How many of them it takes for that many flows.
-    #[must_use]
-    pub const fn number(flows: u32) -> u32 {
-        flows.div_ceil(WAYS)
-    }
+/// How many elements `flows4` and `flows6` have for that many flows each.
+#[must_use]
+pub const fn flow_sets(flows: u32) -> u32 {
+    flows.div_ceil(WAYS)
+}
 
+impl<A> FlowSet<A> {
     /// The first one of which something holds, in the order that a flow of that hash looks for its place.
     #[inline(always)]
     pub fn find(&mut self, hash: u32, mut holds: impl FnMut(&Flow<A>) -> bool) -> Option<&mut Flow<A>> {
@@ -69,13 +120,13 @@ impl<A> FlowSet<A> {
 /// Values of [`Flow::outcome`].
 pub mod outcome {
     /// Anywhere else: nothing is gained by remembering it.
-    pub const OTHER: u32 = 0;
+    pub const OTHER: u8 = 0;
     /// To a pod of this node.
-    pub const POD: u32 = 1;
+    pub const POD: u8 = 1;
     /// To a peer.
-    pub const PEER: u32 = 2;
+    pub const PEER: u8 = 2;
     /// Out of the cluster, to whom a service has answered.
-    pub const CLIENT: u32 = 3;
+    pub const CLIENT: u8 = 3;
 }
 
 /// Marks the types of both families, which a derive can't: it sees no padding in a generic type.
@@ -111,8 +162,8 @@ mod user {
 }
 
 const _: () = {
-    assert!(size_of::<Flow<u32>>() == 128 && size_of::<Flow<[u8; 4]>>() == 128);
-    assert!(size_of::<Flow<[u64; 2]>>() == 176 && size_of::<Flow<[u8; 16]>>() == 176);
+    assert!(size_of::<Flow<u32>>() == 64 && size_of::<Flow<[u8; 4]>>() == 64);
+    assert!(size_of::<Flow<[u64; 2]>>() == 112 && size_of::<Flow<[u8; 16]>>() == 112);
 };
 
 #[cfg(test)]
@@ -124,12 +175,12 @@ mod tests {
     #[test]
     fn of_half_as_many_flows_as_places_one_in_27_has_none() {
         let flows = 1 << 15;
-        let mut sets = std::vec![0_u32; FlowSet::<u32>::number(2 * flows) as usize];
+        let mut sets = std::vec![0_u32; flow_sets(2 * flows) as usize];
         let mut without = 0;
         for port in 0..flows as u16 {
             let [a, b] = (port + 1024).to_be_bytes();
             let hash = flow::hash(0x0ac8_0002, 0x0ac8_0103, [a, b, 0, 80], 6);
-            let set = &mut sets[flow::place(hash, FlowSet::<u32>::number(2 * flows)) as usize];
+            let set = &mut sets[flow::place(hash, flow_sets(2 * flows)) as usize];
             *set += 1;
             without += u32::from(*set > WAYS);
         }

@@ -2,13 +2,13 @@
 
 use super::{reserve, service};
 use crate::{
-    family::{Family, Fragment, Ip},
+    family::{Family, Ip},
     flow_cache::{self, learning},
     maps::{Connection, Staged, backend_state, connection_flag},
     rewrite,
     stage::Step,
     tables::{Connections, Dataplane, Entry, Origin},
-    tuple::{self, tcp_flags},
+    tuple::tcp_flags,
     wire::{load16, protocol},
 };
 
@@ -38,7 +38,7 @@ where
             return if standing == Standing::Cut { Step::BackendGone } else { Step::Unknown };
         }
     }
-    remember_and_apply(packet, ip, staged, entry)
+    apply(packet, ip, staged, entry)
 }
 
 /// Forgets the connection whose tuples are staged, and what is remembered of its flows.
@@ -62,27 +62,9 @@ where
     D: Dataplane + Connections<F>,
 {
     match Connections::<F>::connection(packet, &staged.key) {
-        Some(entry) => remember_and_apply(packet, ip, staged, entry),
+        Some(entry) => apply(packet, ip, staged, entry),
         None => Step::ConntrackFull,
     }
-}
-
-/// Translates the packet whose tuple is staged; of a first fragment, for the later ones too.
-#[inline(always)]
-fn remember_and_apply<F, D>(
-    packet: &mut D,
-    ip: &mut Ip<F>,
-    staged: &mut Staged<F::Addr>,
-    entry: Entry<F::Addr>,
-) -> Step
-where
-    F: Family,
-    D: Dataplane + Connections<F>,
-{
-    if ip.fragment == Fragment::First {
-        tuple::remember(packet, ip, &staged.key);
-    }
-    apply(packet, ip, staged, entry)
 }
 
 /// Translates the packet whose tuple is staged as its entry says.

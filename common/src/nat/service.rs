@@ -123,10 +123,9 @@ fn choose<F: Family, D: Dataplane>(
     side: Side,
 ) -> Result<u32, Step> {
     let (word, local) = match side {
-        Side::Outside | Side::Large | Side::Peer | Side::HandedOn => {
-            (service.outside, service_flag::OUTSIDE_LOCAL)
-        }
-        Side::Pod | Side::Host => (service.inside, service_flag::INSIDE_LOCAL),
+        Side::Outside | Side::Large | Side::HandedOn => (service.outside, service_flag::OUTSIDE_LOCAL),
+        // Other nodes' pods, too: what comes in the tunnel comes from inside the cluster.
+        Side::Pod | Side::Peer | Side::Host => (service.inside, service_flag::INSIDE_LOCAL),
     };
     let (first, count) = match Selection::unpack(word) {
         Selection::Reject => return Err(Step::NoBackend),

@@ -6,7 +6,7 @@ pub mod serving;
 use std::sync::LazyLock;
 
 use common::{
-    maps::{Allowed, Budget, Endpoint, FlowSet, Route, Vtep, capacity, route_kind},
+    maps::{Allowed, Budget, Endpoint, Route, Vtep, capacity, flow_sets, route_kind},
     memory::Memory,
     node::{Node, feature},
     tables::{Neighbour, NextHop},
@@ -105,7 +105,7 @@ impl Facts {
             answers_first: 61000,
             answers_last: 65535,
             frame: 1514,
-            flow_sets: FlowSet::<u32>::number(capacity::FLOWS),
+            flow_sets: flow_sets(capacity::FLOWS),
         };
         let mut routes = Vec::new();
         for v6 in [false, true] {

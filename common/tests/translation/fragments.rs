@@ -100,4 +100,32 @@ proptest! {
         let fate = world.send(client, &cut(&sent.packet(64, 0), 64)[nth]);
         prop_assert_eq!((fate.reason, fate.packet), (Reason::FragmentUnknown, None));
     }
+
+    /// FR-1, SN-1: nor does it leave the cluster, where nobody could answer the pod's own address.
+    #[test]
+    fn a_stray_fragment_does_not_leave(v6 in any::<bool>(), port in 1_u16.., nth in 1_usize..4) {
+        let mut world = World::new(v6);
+        let (client, called) = (Party::Backend(0), Called::Outside);
+        let upper = Upper::Udp { checksum: true };
+        let sent = Message { src: (client.address(v6), port), dst: called.place(v6), upper, payload: vec![1; 300] };
+        let fate = world.send(client, &cut(&sent.packet(64, 0), 64)[nth]);
+        prop_assert_eq!((fate.reason, fate.packet), (Reason::FragmentUnknown, None));
+    }
+
+    /// FR-1: the number of a datagram to a service may come again, of one that is for the node itself: all of that is the node's.
+    #[test]
+    fn a_number_that_comes_again_is_another_datagram(v6 in any::<bool>(), port in 1_u16.., nth in 1_usize..4) {
+        let mut world = World::new(v6);
+        let upper = Upper::Udp { checksum: true };
+        let (address, called) = Called::NodePort.place(v6);
+        let src = (Party::Outside.address(v6), port);
+        for (to, is_foreign) in [(called, false), (514, true)] {
+            let sent = Message { src, dst: (address, to), upper, payload: vec![1; 300] };
+            let fragments = cut(&sent.packet(64, 0), 64);
+            for fragment in [&fragments[0], &fragments[nth]] {
+                let fate = world.send(Party::Outside, fragment);
+                prop_assert_eq!(fate.reason == Reason::Foreign, is_foreign, "{:?} to {}", fate.reason, to);
+            }
+        }
+    }
 }

@@ -3,8 +3,9 @@
 use common::{
     counters::Reason,
     flow_cache,
-    maps::{Connection, Tuple, backend_state, connection_flag},
+    maps::{Connection, Route, Tuple, backend_state, connection_flag},
     memory::ConnectionTable,
+    tables::{Neighbour, NextHop},
 };
 use proptest::prelude::*;
 
@@ -312,16 +313,75 @@ fn counted(world: &World) -> (u64, u32, u32) {
     (entry.packets, entry.seen, flow.packets)
 }
 
-/// A flow's connection is told of it when its time is over; a packet goes the long way then, and the flow is remembered anew.
-#[test]
-fn a_flow_goes_on_and_its_connection_knows() {
+/// Long talk over TCP with one of the other backends.
+fn talk_without(gone: &[usize]) -> Life {
     let mut life = Life { world: World::new(false), tcp: true, known: Known::default() };
-    // To a pod of this node: the way to a peer has a time of its own.
-    for remote in [2, 3] {
-        life.happens(Event::State(remote, backend_state::GONE)).unwrap();
+    for &nth in gone {
+        life.happens(Event::State(nth, backend_state::GONE)).unwrap();
     }
     life.happens(Event::Client(flag::SYN)).unwrap();
     life.happens(Event::Talk).unwrap();
+    life
+}
+
+/// What a flow has been counted has no room for more than so much, and its connection is told before.
+#[test]
+fn a_flow_of_many_bytes_tells_its_connection() {
+    let mut life = talk_without(&[2, 3]);
+    let (packets, _, beyond) = counted(&life.world);
+    for (index, mut set) in life.world.memory.conntrack4.flows() {
+        for flow in &mut set.ways {
+            flow.bytes = 1 << 31;
+        }
+        life.world.memory.conntrack4.remember(index, set);
+    }
+    life.happens(Event::Client(flag::ACK)).unwrap();
+    assert_eq!(counted(&life.world).0, packets + u64::from(beyond) + 1);
+    let entries = life.world.memory.conntrack4.entries();
+    assert!(entries.iter().any(|(_, entry)| entry.bytes > 1 << 31), "its connection does not know");
+}
+
+/// What a peer's route says besides the way is followed as soon as what was remembered is over, though the way itself has not changed.
+#[test]
+fn a_changed_route_is_followed_at_once() {
+    // To the backend behind the tunnel.
+    let mut life = talk_without(&[0, 1, 3]);
+    let memory = &mut life.world.memory;
+    for (.., route) in &mut memory.routes {
+        *route = Box::leak(Box::new(Route { vtep_mac: [0xee; 6], ..**route }));
+    }
+    memory.expire_flows();
+    for short in [0, 1] {
+        life.happens(Event::Client(flag::ACK)).unwrap();
+        assert_eq!(counted(&life.world).2, short, "packets that went the short way");
+        assert_eq!(life.world.memory.bytes[50..56], [0xee; 6], "the VTEP's MAC");
+    }
+}
+
+/// A peer at another address, whose neighbour is not known yet: nothing goes to the address that it has left.
+#[test]
+fn a_peer_that_has_moved_is_followed_at_once() {
+    let mut life = talk_without(&[0, 1, 3]);
+    let memory = &mut life.world.memory;
+    for (.., route) in &mut memory.routes {
+        let mut underlay = route.underlay;
+        underlay[2] = 99;
+        *route = Box::leak(Box::new(Route { underlay, ..**route }));
+    }
+    memory.next_hop = Ok(NextHop { ifindex: 5, neighbour: Neighbour::unknown([7; 4], false) });
+    memory.expire_flows();
+    let message = life.message(flag::ACK);
+    for _ in 0..3 {
+        life.world.say(Party::Backend(0), &message);
+        assert_eq!(life.world.memory.bytes[30..34], [10, 240, 99, 21], "where the tunnel leads");
+    }
+}
+
+/// A flow's connection is told of it when its time is over; a packet goes the long way then, and the flow is remembered anew.
+#[test]
+fn a_flow_goes_on_and_its_connection_knows() {
+    // To a pod of this node: the way to a peer has a time of its own.
+    let mut life = talk_without(&[2, 3]);
     let (packets, tick, beyond) = counted(&life.world);
     assert!(beyond > 0, "it is not remembered");
     life.happens(Event::Wait(1)).unwrap();

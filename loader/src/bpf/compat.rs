@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt, path::Path};
 
 use aya::maps::MapInfo;
 use aya_obj::Object;
-use common::maps::{FlowSet, name};
+use common::maps::{flow_sets, name};
 
 use super::BpfError;
 use crate::desired::Capacities;
@@ -86,7 +86,7 @@ pub(super) fn capacity(capacities: &Capacities, map: &str) -> Option<u32> {
         name::AFFINITY => Some(capacities.affinity),
         name::FRAGMENTS => Some(capacities.fragments),
         name::SOCKETS | name::SOCKET_CHOICES => Some(capacities.sockets),
-        name::FLOWS4 | name::FLOWS6 => Some(FlowSet::<u32>::number(capacities.flows)),
+        name::FLOWS4 | name::FLOWS6 => Some(flow_sets(capacities.flows)),
         // The node's own, too.
         name::NAMESPACES => Some(capacities.pods.saturating_add(1)),
         _ => None,

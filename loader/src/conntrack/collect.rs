@@ -13,7 +13,7 @@ use common::{
 };
 
 use super::{
-    expiry::{Circumstances, is_silent, shortest},
+    expiry::{Circumstances, is_silent, may_be_over, shortest},
     table::{Address, Entry, Table},
 };
 use crate::{
@@ -43,6 +43,9 @@ pub struct Rules<'a> {
     pub lingering: &'a HashSet<Bit>,
     /// How many entries the last pass over this table found.
     pub entries_before: u64,
+    /// Whether every connection is looked at that has been silent for a moment, and not only those of which one direction says that they may
+    /// be over: some have lost that.
+    pub is_thorough: bool,
 }
 
 /// What connections have counted, in both directions.
@@ -96,8 +99,18 @@ where
             let needed = bits(&entry).into_iter().filter(|bit| rules.lingering.contains(bit));
             pass.needed.extend(needed);
         }
-        if is_silent(entry.connection.seen, rules.now, shortest(entry.key.protocol, &rules.timeouts)) {
+        let protocol = entry.key.protocol;
+        if !is_silent(entry.connection.seen, rules.now, shortest(protocol, &rules.timeouts)) {
+            return;
+        }
+        if rules.is_thorough {
             silent.push(entry.key);
+            return;
+        }
+        let circumstances = Circumstances { is_stale: is_stale(&entry, rules), is_pressed };
+        if may_be_over(protocol, entry.half(), rules.now, &rules.timeouts, circumstances) {
+            // It is judged by the direction that began it.
+            silent.push(if entry.is_reply() { entry.partner() } else { entry.key });
         }
     })?;
     for key in silent {

@@ -29,6 +29,8 @@ use crate::{
 const INTERVAL: Duration = Duration::from_secs(5);
 /// Between two passes while a table is half full or more: it may be full before the next one else.
 const HURRIED: Duration = Duration::from_secs(1);
+/// One pass of so many is thorough: a system call for each direction of each idle connection, and two more for each connection.
+const THOROUGH: u64 = 12;
 /// How often the file is written although nothing was counted.
 const WRITE: Duration = Duration::from_secs(30);
 
@@ -154,7 +156,7 @@ impl Worker {
         let backends = pinned_array(&self.paths, name::BACKENDS, size_of::<Backend>())?;
         let mut needed = HashSet::new();
         for map in [name::CONNTRACK4, name::CONNTRACK6] {
-            let before = self.state.passes.get(map).map_or(0, |pass| pass.entries);
+            let last = self.state.passes.get(map).copied().unwrap_or_default();
             let rules = Rules {
                 timeouts: settings.timeouts,
                 underlays: &settings.underlays,
@@ -162,7 +164,8 @@ impl Worker {
                 services: &services,
                 backends: &backends,
                 lingering: &settings.lingering,
-                entries_before: before,
+                entries_before: last.entries,
+                is_thorough: last.passes.is_multiple_of(THOROUGH),
             };
             let started = Instant::now();
             let (found, capacity) = if map == name::CONNTRACK4 {

@@ -125,6 +125,33 @@ impl Pair {
     }
 }
 
+/// Whether a connection may be over, as far as one of its directions tells: of one that is over, one of both says so.
+///
+/// An answer's direction knows whether there were answers, the other one everything else, but for what has ended in the other direction. So
+/// of a connection that is merely idle neither says anything, however often it is asked.
+#[must_use]
+pub fn may_be_over(
+    protocol: u8,
+    half: Half,
+    now: u32,
+    timeouts: &Timeouts,
+    circumstances: Circumstances,
+) -> bool {
+    const ENDED: u32 = connection_flag::FIN | connection_flag::RST;
+    let Half { flags, seen } = half;
+    if flags & ENDED != 0 || circumstances.is_stale {
+        return is_silent(seen, now, shortest(protocol, timeouts));
+    }
+    let is_answer = flags & connection_flag::REPLY != 0;
+    let other = |flags| Some(Half { flags, seen });
+    let (forward, reply) = match (is_answer, flags & connection_flag::SEEN != 0) {
+        (false, _) => (Some(half), other(connection_flag::SEEN)),
+        (true, false) => (other(0), Some(half)),
+        (true, true) => return false,
+    };
+    Pair { protocol, forward, reply }.is_over(now, timeouts, circumstances)
+}
+
 /// Whether nothing has come for more than `seconds`.
 #[must_use]
 pub fn is_silent(seen: u32, now: u32, seconds: u32) -> bool {

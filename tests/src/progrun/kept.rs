@@ -106,27 +106,13 @@ fn flow_line<A: bytemuck::NoUninit + Copy>(flow: &Flow<A>) -> Option<String>
 where
     Tuple<A>: bytemuck::NoUninit,
 {
-    let Flow {
-        key,
-        becomes,
-        until,
-        epoch,
-        bytes,
-        packets,
-        side,
-        outcome,
-        hash,
-        addresses,
-        ports,
-        route,
-        pod,
-    } = flow;
+    let Flow { key, becomes, until, epoch, packets, bytes, to, addresses, side, outcome } = flow;
     let (key, becomes) = (bytemuck::bytes_of(key), bytemuck::bytes_of(becomes));
     key.iter().any(|byte| *byte != 0).then(|| {
         let holds = if *until == 0 { "over" } else { "holds" };
         format!(
-            "{holds}: {key:02x?} becomes {becomes:02x?}: {packets} packets, {bytes} bytes, from {side} to {outcome} \
-             by {hash:08x} ({addresses:x}, {ports:x}), {route:?}, {pod:?}, epoch {epoch}",
+            "{holds}: {key:02x?} becomes {becomes:02x?} ({addresses:x}): {packets} packets, {bytes} bytes, from {side} \
+             to {outcome} {to:08x?}, epoch {epoch}",
         )
     })
 }

@@ -39,5 +39,5 @@ pub use self::{
     rig::{Input, Outcome, Rig, on_node, on_node_serving, on_node_timed, on_node_with},
     seen::Seen,
     services::Exposure,
-    tables::{Room, any_node as node},
+    tables::{Room, any_node as node, way_to},
 };

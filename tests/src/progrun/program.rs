@@ -380,7 +380,7 @@ impl Loaded {
 
 /// Flows that hold for as long as a test takes, if they hold at all.
 fn lasting<A>(flows: FlowSet<A>) -> FlowSet<A> {
-    let until = |flow: &Flow<A>| if flow.until == 0 { 0 } else { u64::MAX };
+    let until = |flow: &Flow<A>| if flow.until == 0 { 0 } else { u32::MAX };
     FlowSet { ways: flows.ways.map(|flow| Flow { until: until(&flow), ..flow }) }
 }
 

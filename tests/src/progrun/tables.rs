@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::Result;
 use common::{
-    maps::{Allowed, Endpoint, FlowSet, Route, Vtep, capacity, route_kind},
+    maps::{Allowed, Endpoint, Hop, Route, Vtep, capacity, flow_sets, route_kind},
     memory::ServiceTables,
     node::Node,
 };
@@ -57,7 +57,7 @@ pub struct Tables {
 impl Tables {
     /// What the loader would fill in for the plan.
     pub fn new(devices: &Devices, features: u32, room: Room, exposures: &[Exposure]) -> Result<Self> {
-        let node = Node { flow_sets: FlowSet::<u32>::number(room.flows), ..node(devices.gateway, features) };
+        let node = Node { flow_sets: flow_sets(room.flows), ..node(devices.gateway, features) };
         let node: &'static Node = Box::leak(Box::new(node));
         let mut tables = Self {
             room,
@@ -129,12 +129,24 @@ fn node(gateway_ifindex: u32, features: u32) -> Node {
         answers_first: 61000,
         answers_last: 65535,
         frame: 1514,
-        flow_sets: FlowSet::<u32>::number(capacity::FLOWS),
+        flow_sets: flow_sets(capacity::FLOWS),
     }
 }
 
 fn cidr(family: Family, number: u8) -> Result<IpNet> {
     Ok(IpNet::new(family.pod(number, 0), if family == Family::V4 { 24 } else { 64 })?)
+}
+
+/// A way to that address, a peer's own or any other from the node's own, that is taken as it is for as long as a test takes: by that device,
+/// from `08:...:08` to `06:...:06`.
+#[must_use]
+pub fn way_to(address: IpAddr, ifindex: u32) -> Hop {
+    let of = PEERS.iter().find(|peer| peer.address() == address);
+    let outside = Route { underlay: padded(address), peer: Hop::NOBODY, ..Route::default() };
+    let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
+    let source = padded(underlay(family, 20));
+    let route = of.map_or(outside, peer_route);
+    Hop { route, source, until: u64::MAX, ifindex, dst: [6; 6], src: [8; 6] }
 }
 
 const fn own_route(kind: u8) -> Route {

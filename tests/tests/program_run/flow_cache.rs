@@ -6,13 +6,13 @@ use anyhow::{Context as _, Result, bail, ensure};
 use common::{
     counters::{Hook, Reason},
     flow, flow_cache,
-    maps::{FlowSet, Hop, WAYS, capacity},
+    maps::{Hop, WAYS, capacity, flow_sets},
     verdict::Action,
     wire::protocol,
 };
 use testbed::{
     frame::Ip,
-    progrun::{self, Family, Input, Outcome, Rig, Room, outside, peer, underlay},
+    progrun::{self, Family, Input, Outcome, Rig, Room, outside, peer, underlay, way_to},
     require, setup,
 };
 
@@ -109,18 +109,9 @@ fn flows(node: &Rig, family: Family) -> Result<Vec<Flow>> {
     ])
 }
 
-fn way(address: IpAddr, ifindex: u32) -> Hop {
-    let mut underlay = [0; 16];
-    match address {
-        IpAddr::V4(address) => underlay[..4].copy_from_slice(&address.octets()),
-        IpAddr::V6(address) => underlay.copy_from_slice(&address.octets()),
-    }
-    Hop { underlay, until: u64::MAX, ifindex, dst: [6; 6], src: [8; 6] }
-}
-
 /// A packet of a flow, the way being known.
 fn run(node: &mut Rig, flow: &Flow) -> Result<Outcome> {
-    let remembered = way(flow.via, node.uplink());
+    let remembered = way_to(flow.via, node.uplink());
     node.run(&Input { remembered, ..Input::new(flow.hook, flow.ifindex, &flow.frame) })
 }
 
@@ -242,7 +233,7 @@ fn a_way_that_is_old_is_asked_for() -> Result<()> {
             for flow in flows(node, family)?.iter().filter(|flow| flow.reason == Reason::ToOverlay) {
                 let long = steady(node, flow)?;
                 let Flow { hook, ifindex, frame, via, .. } = flow;
-                let old = Hop { until: 0, ..way(*via, node.uplink()) };
+                let old = Hop { until: 0, ..way_to(*via, node.uplink()) };
                 let outcome = node.run(&Input { remembered: old, ..Input::new(*hook, *ifindex, frame) })?;
                 ensure!(
                     matches!(outcome.action, Action::Route { .. }),
@@ -315,7 +306,7 @@ fn as_many_flows_as_have_places_go_the_short_way() -> Result<()> {
             let fold = |address: Ipv4Addr| u32::from_ne_bytes(address.octets());
             flow::hash(fold(pod), fold(service), [a, b, c, d], protocol::TCP)
         };
-        let set = |port| flow::place(hash(port), FlowSet::<u32>::number(Room::default().flows));
+        let set = |port| flow::place(hash(port), flow_sets(Room::default().flows));
         let epoch = |port| hash(port) % capacity::EPOCHS;
         let mut ports = (4000..u16::MAX).filter(|port| set(*port) == set(4000));
         let mut next = || ports.next().context("no such port");

@@ -11,7 +11,7 @@ use common::{
 };
 use testbed::{
     frame::{self, Ip},
-    progrun::{self, Family, Input, NODE_MAC, PORT, Peer, Pod, Rig, UPLINK_MAC, peer, underlay},
+    progrun::{self, Family, Input, NODE_MAC, PORT, Peer, Pod, Rig, UPLINK_MAC, peer, underlay, way_to},
     require, setup,
 };
 
@@ -159,9 +159,8 @@ fn a_remembered_way_is_taken_until_it_is_old() -> Result<()> {
     progrun::on_node(|node| {
         let [here, _] = node.pods();
         let peer = peer("near")?;
-        let mut underlay = [0; 16];
-        underlay[..4].copy_from_slice(&address_octets(&peer));
-        let fresh = Hop { underlay, until: u64::MAX, ifindex: node.gateway(), dst: [6; 6], src: [8; 6] };
+        let fresh = way_to(peer.address(), node.gateway());
+        let elsewhere = way_to([192, 0, 2, 7].into(), node.gateway());
         for family in Family::BOTH {
             for packet in flows(&Ip::new(here.address(family), peer.pod(family))) {
                 let frame = here.sends(&packet);
@@ -176,7 +175,7 @@ fn a_remembered_way_is_taken_until_it_is_old() -> Result<()> {
                 ensure!(outcome.reason == Reason::ToOverlay, "{}", outcome.reason.name());
                 ensure!(matches!(outcome.action, Action::Route { ifindex } if ifindex != fresh.ifindex));
 
-                let outcome = run(Hop { underlay: [7; 16], ..fresh })?;
+                let outcome = run(elsewhere)?;
                 ensure!(outcome.seen.bytes.starts_with(&peer.next_mac()));
             }
         }

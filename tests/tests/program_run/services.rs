@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use anyhow::{Result, ensure};
 use common::{counters::Reason, maps::backend_flag, verdict::Action};
 use testbed::{
-    frame::Ip,
-    progrun::{self, Exposure, Family, Pod, outside, peer, underlay},
+    frame::{self, Ip},
+    progrun::{self, Exposure, Family, Pod, UPLINK_MAC, outside, peer, underlay},
     require, setup,
 };
 
@@ -229,6 +229,34 @@ fn a_client_outside_calls_a_node_port_with_a_local_backend() -> Result<()> {
     })
 }
 
+/// NP-2: a peer's own process is answered as it has called, past the tunnel, though a pod's packet to the same address goes in it.
+#[test]
+fn a_peers_own_process_calls_a_node_port() -> Result<()> {
+    require!(setup::ready());
+    progrun::on_node_serving(services, |node| {
+        let [_, there] = node.pods();
+        for (family, peer) in [(Family::V4, peer("near")?), (Family::V6, peer("near6")?)] {
+            let (client, own) = (peer.address(), underlay(family, 20));
+            let backend = there.address(family);
+            let outcome = node.from_uplink(&on_wire(&Ip::new(client, own).tcp((4000, 30080), SYN)))?;
+            outcome.went(Reason::ToPod, Action::Pod { ifindex: there.ifindex })?;
+
+            for flags in [SYN_ACK, ACK] {
+                let answer = Ip::new(backend, client).tcp((8080, 4000), flags);
+                let outcome = node.from_pod(there, &there.sends(&answer))?;
+                outcome.went(Reason::ToClient, Action::Device { ifindex: node.uplink() })?;
+                let expected = hops_taken(&Ip::new(own, client).tcp((30080, 4000), flags), 1);
+                ensure!(outcome.seen.bytes == frame::ethernet(UPLINK_MAC, peer.next_mac(), &expected));
+            }
+
+            let unasked = Ip::new(backend, client).tcp((8080, 4001), SYN);
+            let outcome = node.from_pod(there, &there.sends(&unasked))?;
+            outcome.went(Reason::ToOverlay, Action::Device { ifindex: node.uplink() })?;
+        }
+        Ok(())
+    })
+}
+
 /// NP-2: from outside to a backend of another node: its answers come back here, because the node stands for the client.
 #[test]
 fn a_client_outside_calls_a_node_port_with_a_remote_backend() -> Result<()> {
@@ -301,6 +329,14 @@ fn a_client_that_was_handed_on_is_answered() -> Result<()> {
             outcome.went(Reason::ToClient, Action::Device { ifindex: node.uplink() })?;
             let expected = hops_taken(&Ip::new(called, client).tcp((30055, 4000), SYN_ACK), 1);
             ensure!(outcome.seen.bytes == to_router(&expected));
+
+            // What there is to be told he is told the same way: nothing of him is known to the node that has handed him on.
+            let last = Ip { ttl: 1, ..Ip::new(client, called) }.tcp((4001, 30055), SYN);
+            let outcome = node.from_uplink(&from_peer(&peer("near")?, &last))?;
+            outcome.went(Reason::TtlExceeded, Action::Device { ifindex: node.uplink() })?;
+            ensure!(outcome.seen.bytes.starts_with(&to_router(&last)[..14]));
+            let quoted = if family == Family::V4 { 14 + 20 + 8 } else { 14 + 40 + 8 };
+            ensure!(outcome.seen.bytes[quoted..].starts_with(&last[..last.len() - 20]));
 
             let stray = Ip::new(far(family), called).tcp((4000, 30055), SYN);
             node.from_uplink(&from_peer(&peer("near")?, &stray))?.is_dropped(Reason::NoRoute)?;

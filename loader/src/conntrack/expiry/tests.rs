@@ -105,6 +105,42 @@ fn a_table_that_is_nearly_full_forgets_what_was_never_answered() {
     assert_eq!(end(&pair(17, SEEN, SEEN), pressed), ticks(180));
 }
 
+/// An answer's direction is marked as that.
+fn marked(pair: &Pair) -> [Half; 2] {
+    let [forward, reply] = [pair.forward.unwrap(), pair.reply.unwrap()];
+    [forward, Half { flags: reply.flags | connection_flag::REPLY, ..reply }]
+}
+
+/// Whatever is over, one of its directions says so.
+#[test]
+fn what_may_be_over_is_looked_at() {
+    let timeouts = Timeouts::default();
+    for protocol in [1, 6, 17, 47, 58, 132] {
+        for (forward, reply) in ANYTHING.iter().flat_map(|a| ANYTHING.iter().map(move |b| (*a, *b))) {
+            for bits in 0..8 {
+                let circumstances = Circumstances { is_stale: bits & 1 != 0, is_pressed: bits & 2 != 0 };
+                let handed_on = if bits & 4 != 0 { connection_flag::HANDED_ON } else { 0 };
+                let pair = pair(protocol, forward | handed_on, reply | handed_on);
+                let now = 1000 + end(&pair, circumstances);
+                let says = |half| may_be_over(protocol, half, now, &timeouts, circumstances);
+                assert!(marked(&pair).into_iter().any(says), "{pair:?} {circumstances:?}");
+            }
+        }
+    }
+}
+
+/// They may be hundreds of thousands.
+#[test]
+fn what_is_merely_idle_is_not_looked_at() {
+    let timeouts = Timeouts::default();
+    for (pair, seconds) in [(pair(6, ESTABLISHED, ESTABLISHED), 8000), (pair(17, SEEN, SEEN), 180)] {
+        for now in 1000..1000 + ticks(seconds) {
+            let says = |half| may_be_over(pair.protocol, half, now, &timeouts, Circumstances::default());
+            assert!(!marked(&pair).into_iter().any(says), "{pair:?} at {now}");
+        }
+    }
+}
+
 /// A jiffy is 10 ms at most (`CONFIG_HZ` of 100).
 #[test]
 fn what_is_remembered_of_a_flow_outlives_no_connection() {

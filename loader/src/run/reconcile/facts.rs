@@ -6,7 +6,7 @@ use std::{
 };
 
 use common::{
-    maps::FlowSet,
+    maps::flow_sets,
     node::{Node, feature},
 };
 
@@ -53,7 +53,7 @@ pub(super) fn node(desired: &Desired, found: &Found<'_>) -> Node {
         answers_first: *found.answers.start(),
         answers_last: *found.answers.end(),
         frame: found.mtu.saturating_add(ETHERNET),
-        flow_sets: FlowSet::<u32>::number(desired.capacities.flows),
+        flow_sets: flow_sets(desired.capacities.flows),
     }
 }
 
