@@ -65,7 +65,9 @@ fn a_file_that_is_not_there_exits_with_2() {
 
 #[test]
 fn bad_usage_exits_with_2() {
-    for arguments in [&["reload"] as &[_], &["check"], &["status", "-o", "yaml"], &[]] {
+    let bad: [&[&str]; 5] =
+        [&["reload"], &["check"], &["status", "-o", "yaml"], &["conntrack", "flush"], &[]];
+    for arguments in bad {
         assert_eq!(loader(arguments).status.code(), Some(2), "{arguments:?}");
     }
     assert_eq!(loader(&["--help"]).status.code(), Some(0));

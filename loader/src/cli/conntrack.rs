@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use ipnet::IpNet;
 
 use super::{node::NodeArgs, output::OutputArgs};
@@ -36,6 +36,9 @@ Examples:
   sudo loader conntrack flush --service default/web --protocol tcp
   sudo loader conntrack flush --all";
 
+/// The criteria by name: a group can't be part of another.
+const CRITERIA: [&str; 7] = ["source", "destination", "port", "protocol", "service", "backend", "state"];
+
 /// Print or forget connections whose packets are translated
 #[derive(Clone, Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -64,7 +67,10 @@ struct ListArgs {
 
 /// Forget connections
 #[derive(Clone, Debug, Args)]
-#[command(after_help = FLUSH_EXAMPLES)]
+#[command(
+    after_help = FLUSH_EXAMPLES,
+    group = ArgGroup::new("which").args(CRITERIA).arg("all").multiple(true).required(true)
+)]
 struct FlushArgs {
     #[command(flatten)]
     node: NodeArgs,
@@ -110,13 +116,9 @@ impl ConntrackArgs {
                 let report = inspect::connections(&node.readable("conntrack list")?, filter.query())?;
                 output.print(&report, ConnectionsReport::table)
             }
+            // One of the two is given: clap sees to that.
             Verb::Flush(FlushArgs { node, filter, all, output }) => {
-                let query = filter.query();
-                if !all && query.filter.is_empty() && query.service.is_none() {
-                    anyhow::bail!(
-                        "which connections? Say so by a criterion, or --all; see `loader conntrack flush --help`"
-                    );
-                }
+                let query = if all { ConnectionQuery::default() } else { filter.query() };
                 privilege::require("conntrack flush", Capability::ALL)?;
                 let report = inspect::flush(&node.readable("conntrack flush")?, query)?;
                 output.print(&report, FlushReport::table)

@@ -154,6 +154,13 @@ mod tests {
             "loader conntrack list -s 10.0.0.0/8 -d fd00::1 -p 53 --protocol udp --state answered",
             "loader conntrack flush --backend 10.0.0.1:80 --service default/web:80",
             "loader conntrack flush --all",
+            "loader conntrack flush -s 10.0.0.0/8",
+            "loader conntrack flush -d fd00::1",
+            "loader conntrack flush -p 53",
+            "loader conntrack flush --protocol udp",
+            "loader conntrack flush --service default/web",
+            "loader conntrack flush --backend 10.0.0.1",
+            "loader conntrack flush --state closing",
             "loader cleanup --node worker-0",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
@@ -165,6 +172,8 @@ mod tests {
             "loader status -o yaml",
             "loader reload",
             "loader conntrack",
+            "loader conntrack flush",
+            "loader conntrack flush --node worker-0 -o json",
             "loader conntrack flush --all -p 1",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();

@@ -30,12 +30,6 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Whether it lets everything through.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-
     /// Whether a connection is meant: `forward` is the direction that began it.
     #[must_use]
     pub fn is_for<A: Address>(&self, forward: &Entry<A>, state: State) -> bool {
