@@ -209,7 +209,7 @@ fn checksums_are_right_whoever_fills_them_in() -> Result<()> {
 #[test]
 fn the_kernel_has_no_complaint_about_checksums() -> Result<()> {
     require!(setup::ready_with_loader());
-    let before = setup::checksum_complaints().len();
+    let before = setup::checksum_complaints()?.len();
     let cluster = cluster::two_nodes().underlay(Underlay::Routed).start()?;
     let (here, there) = (&cluster.podlane[0], &cluster.podlane[1]);
     for node in [here, there] {
@@ -221,7 +221,7 @@ fn the_kernel_has_no_complaint_about_checksums() -> Result<()> {
         testbed::traffic::every_kind(&here.pods[0].netns, (&there.pods[0].netns, ip))?;
         testbed::traffic::every_kind(&here.netns, (&there.pods[0].netns, ip))?;
     }
-    let after = setup::checksum_complaints();
+    let after = setup::checksum_complaints()?;
     ensure!(after.len() == before, "{after:#?}");
     Ok(())
 }
