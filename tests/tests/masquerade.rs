@@ -1,7 +1,7 @@
 //! Pods and the outside world: under whose address, and how the answers come back.
 
 use std::{
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::{SocketAddr, UdpSocket},
     ops::RangeInclusive,
     thread,
     time::Duration,
@@ -75,6 +75,25 @@ fn pods_leave_under_their_nodes_address() -> Result<()> {
         traffic::ping(pod, to.ip())?;
     }
     bed.kernel_tracks_nothing()
+}
+
+/// FR-1, SN-1: datagrams in fragments leave under the node's address, every one of them, and their answers come back, in fragments too.
+#[test]
+fn fragments_leave_under_their_nodes_address() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let (bed, _servers) = bed(&Masquerade::on())?;
+    for ipv4 in FAMILIES {
+        let to = at_outside(&bed, ipv4)?;
+        let node = bed.node(0).spec.address_like(to.ip()).context("a node address")?;
+        let mut session = Session::open(&bed.pod(0, 0).netns, Protocol::Udp, to)?;
+        let first = session.ask()?;
+        ensure!(first.client.ip() == node, "seen as {}", first.client);
+        for size in [8000, 3000, 8192, 1, 20_000] {
+            let seen = session.exchange(size, size).with_context(|| format!("{size} bytes to {to}"))?;
+            ensure!(seen == first, "{size} bytes: {} first, then {}", first.client, seen.client);
+        }
+    }
+    Ok(())
 }
 
 /// SN-2: two pods that call the same server from the same port get different ones, and each its own answers. A port that a
@@ -225,21 +244,39 @@ const fn number(protocol: Protocol) -> u8 {
     }
 }
 
-/// SN-4: when the node has another address, nothing leaves under the old one.
+/// SN-4: when the node has another address, nothing leaves under the old one: datagrams go on under the new one at once, a TCP
+/// connection that began under the old one is reset, and another one begins under the new.
 #[test]
 fn a_changed_node_address_is_used_at_once() -> Result<()> {
     require!(setup::ready_with_loader());
     let (mut bed, _servers) = bed(&Masquerade::on())?;
-    let to = at_outside(&bed, true)?;
-    let mut session = Session::open(&bed.pod(0, 0).netns, Protocol::Udp, to)?;
-    let old = session.ask()?.client.ip();
-    let node = &mut bed.cluster.podlane[0];
-    let new: IpAddr = "10.240.0.99".parse()?;
-    wire::add_address(&node.netns, "eth0", address::with_prefix(new, address::underlay4(0)))?;
-    node.config.node.address[0] = new;
-    node.reload()?;
-    let seen = session.ask()?.client.ip();
-    ensure!(seen == new, "seen as {seen}, {old} before");
+    for (number, ipv4) in FAMILIES.into_iter().enumerate() {
+        let to = at_outside(&bed, ipv4)?;
+        let open = |bed: &Bed, protocol| Session::open(&bed.pod(0, 0).netns, protocol, to);
+        let (mut udp, mut tcp) = (open(&bed, Protocol::Udp)?, open(&bed, Protocol::Tcp)?);
+        let old = bed.node(0).spec.address_like(to.ip()).context("a node address")?;
+        for session in [&mut udp, &mut tcp] {
+            let seen = session.ask()?.client.ip();
+            ensure!(seen == old, "seen as {seen}, not {old}");
+        }
+        let node = &mut bed.cluster.podlane[0];
+        let subnet = node.spec.underlay[number].trunc();
+        let new = address::host(subnet, 99);
+        wire::add_address(&node.netns, "eth0", address::with_prefix(new, subnet))?;
+        node.config.node.address[number] = new;
+        node.reload()?;
+        let mut arriving = Capture::open(&bed.outside.netns, "eth0")?;
+        let seen = udp.ask()?.client.ip();
+        ensure!(seen == new, "seen as {seen}, {old} before");
+        tcp.must_be_reset().with_context(|| format!("TCP under {old}"))?;
+        for protocol in PROTOCOLS {
+            let seen = open(&bed, protocol)?.ask()?.client.ip();
+            ensure!(seen == new, "{protocol:?}: seen as {seen}, {old} before");
+        }
+        let arrived = arriving.drain()?.into_iter().filter_map(|packet| packet.headers());
+        let stale: Vec<_> = arrived.filter(|headers| headers.source == old).collect();
+        ensure!(stale.is_empty(), "still under {old}: {stale:?}");
+    }
     Ok(())
 }
 
@@ -402,7 +439,7 @@ fn answers_to_the_outside_are_not_masqueraded() -> Result<()> {
     Ok(())
 }
 
-/// SN-2, SN-8: a protocol without ports is let out once per destination; without masquerading everything keeps its address.
+/// SN-1: without masquerading everything keeps its address, and nothing is remembered.
 #[test]
 fn without_masquerading_nothing_is_translated() -> Result<()> {
     require!(setup::ready_with_loader());

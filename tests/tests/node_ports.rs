@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use testbed::{
     address,
     bed::{Bed, FAMILIES, Facts, NODE_SERVING, PROTOCOLS, SERVING, cluster_ip, external_ip},
-    config::{HostPort, Policy, Protocol, Service, ServicePort},
+    config::{Affinity, Algorithm, HostPort, Policy, Protocol, Service, ServicePort},
     netns::Netns,
     outside::Outside,
     require, setup,
@@ -38,7 +38,31 @@ fn node_port(bed: &Bed, node: usize, ipv4: bool) -> Result<SocketAddr> {
     who::at(&bed.node(node).spec.addresses(), ipv4, NODE_PORT)
 }
 
-/// NP-1, NP-2, NP-5: an outside client reaches local and remote backends through any node, by every kind of frontend. A local
+/// Asks until every one of these servers has answered: each has to see its client as `expected` says.
+fn seen_by_each(
+    netns: &Netns,
+    (protocol, to): (Protocol, SocketAddr),
+    servers: &[&str],
+    expected: impl Fn(&str) -> Result<IpAddr>,
+) -> Result<()> {
+    let mut seen_by = BTreeSet::new();
+    // Of two backends, one that is not met in so many tries is not there.
+    for _ in 0..200 {
+        let mut session = Session::open(netns, protocol, to)?;
+        let size = if protocol == Protocol::Tcp { 1 << 20 } else { 1300 };
+        let seen = session.exchange(size, size)?;
+        let client = expected(&seen.server)?;
+        ensure!(seen.client.ip() == client, "seen by {} as {} instead of {client}", seen.server, seen.client);
+        seen_by.insert(seen.server);
+        if seen_by.len() == servers.len() {
+            break;
+        }
+    }
+    ensure!(seen_by.iter().eq(servers), "only {seen_by:?} answered");
+    Ok(())
+}
+
+/// NP-1, NP-2, NP-5, NP-6: an outside client reaches local and remote backends through any node, by every kind of frontend. A local
 /// backend sees the client itself, a remote one the node that the client called, and nobody on the way translates again.
 fn outside_clients(route: Route) -> Result<()> {
     let bed = Bed::start(&[2, 2], route, |facts, config| {
@@ -53,32 +77,11 @@ fn outside_clients(route: Route) -> Result<()> {
             for to in [node_port(&bed, node, ipv4)?, external_ip(1, ipv4), external_ip(2, ipv4)] {
                 for protocol in PROTOCOLS {
                     let case = || format!("{protocol:?} to {to} at worker-{node}, {route:?}");
-                    who::everyone(&outside.netns, protocol, to, &["pod-0-1", "pod-1-0"])
-                        .with_context(case)?;
-                    // Until both kinds have answered: of two backends, one that is not met in so many tries is not there.
-                    let mut seen_at = BTreeSet::new();
-                    for _ in 0..200 {
-                        let mut session = Session::open(&outside.netns, protocol, to)?;
-                        let size = if protocol == Protocol::Tcp { 1 << 20 } else { 1300 };
-                        let seen = session.exchange(size, size).with_context(case)?;
-                        let client = if seen.server == local {
-                            outside.address_like(to.ip())?
-                        } else {
-                            cidr.network()
-                        };
-                        ensure!(
-                            seen.client.ip() == client,
-                            "{}: seen by {} as {}",
-                            case(),
-                            seen.server,
-                            seen.client
-                        );
-                        seen_at.insert(seen.server);
-                        if seen_at.len() == 2 {
-                            break;
-                        }
-                    }
-                    ensure!(seen_at.len() == 2, "{}: only {seen_at:?} answered", case());
+                    let client = outside.address_like(to.ip())?;
+                    seen_by_each(&outside.netns, (protocol, to), &["pod-0-1", "pod-1-0"], |server| {
+                        Ok(if server == local { client } else { cidr.network() })
+                    })
+                    .with_context(case)?;
                 }
             }
         }
@@ -121,25 +124,38 @@ fn outside_clients_reach_host_network_backends() -> Result<()> {
     Ok(())
 }
 
-/// NP-7: pods and nodes call node ports, of their own node and of another.
+/// NP-6, NP-7: pods and nodes call node ports, of their own node and of another. A backend sees a pod itself and the node under one of
+/// its own addresses, unless another node was called, whose answers have to come back by it: then that one's, but for its own backends.
 #[test]
 fn pods_and_nodes_call_node_ports() -> Result<()> {
     require!(setup::ready_with_loader());
     let bed = Bed::two_nodes(|facts, config| config.services.push(everything(facts, &[(0, 1), (1, 0)])))?;
     bed.cluster.as_on_a_wire()?;
-    for (caller, netns) in bed.callers_inside() {
-        for ipv4 in FAMILIES {
+    let servers = ["pod-0-1", "pod-1-0"];
+    for ipv4 in FAMILIES {
+        let loopback = |node: usize| -> Result<IpAddr> {
+            let cidrs = &bed.node(node).spec.pod_cidrs;
+            Ok(cidrs.iter().find(|cidr| cidr.addr().is_ipv4() == ipv4).context("a pod CIDR")?.network())
+        };
+        let pod = who::at(&bed.pod(0, 0).ips(), ipv4, 0)?.ip();
+        let node = who::at(&bed.node(0).spec.addresses(), ipv4, 0)?.ip();
+        let gateway = bed.node(0).spec.gateway(pod).context("a gateway")?;
+        // By node port the node comes from its own address, to everything else from the gateway's.
+        let sources = [(pod, pod), (node, gateway)];
+        for (caller, (at_node_port, elsewhere)) in sources.into_iter().enumerate() {
+            let (name, netns) = bed.callers_inside()[caller];
             for protocol in PROTOCOLS {
-                for node in [0, 1] {
-                    let to = node_port(&bed, node, ipv4)?;
-                    let case = || format!("{caller}, {protocol:?} to {to}");
-                    who::everyone(netns, protocol, to, &["pod-0-1", "pod-1-0"]).with_context(case)?;
-                    let size = if protocol == Protocol::Tcp { 1 << 20 } else { 1300 };
-                    Session::open(netns, protocol, to)?.exchange(size, size).with_context(case)?;
+                for (called, local) in servers.into_iter().enumerate() {
+                    let to = node_port(&bed, called, ipv4)?;
+                    seen_by_each(netns, (protocol, to), &servers, |server| {
+                        let itself = server == local || (caller, called) == (0, 0);
+                        if itself { Ok(at_node_port) } else { loopback(called) }
+                    })
+                    .with_context(|| format!("{name}, {protocol:?} to {to}"))?;
                 }
                 for to in [external_ip(1, ipv4), external_ip(2, ipv4)] {
-                    who::everyone(netns, protocol, to, &["pod-0-1", "pod-1-0"])
-                        .with_context(|| format!("{caller}, {protocol:?} to {to}"))?;
+                    seen_by_each(netns, (protocol, to), &servers, |_| Ok(elsewhere))
+                        .with_context(|| format!("{name}, {protocol:?} to {to}"))?;
                 }
             }
         }
@@ -207,11 +223,20 @@ fn the_external_policy_local_keeps_to_the_node() -> Result<()> {
                 who::silent(&bed.outside.netns, protocol, to)?;
             }
         }
+        let pod = who::at(&bed.pod(0, 0).ips(), ipv4, 0)?.ip();
+        let gateway = bed.node(0).spec.gateway(pod).context("a gateway")?;
+        let cidr =
+            bed.node(0).spec.pod_cidrs.iter().find(|cidr| cidr.contains(&pod)).context("a pod CIDR")?;
         for (caller, netns) in bed.callers_inside() {
-            for to in
-                [node_port(&bed, 0, ipv4)?, external_ip(1, ipv4), external_ip(2, ipv4), cluster_ip(1, ipv4)]
-            {
-                who::everyone(netns, Protocol::Tcp, to, &["pod-1-0", "pod-1-1"])
+            let at_node = node_port(&bed, 0, ipv4)?;
+            for to in [at_node, external_ip(1, ipv4), external_ip(2, ipv4), cluster_ip(1, ipv4)] {
+                // As whoever it is; the node's own address has answers come past its programs, and is not for other nodes' pods.
+                let client = match caller {
+                    "a pod" => pod,
+                    _ if to == at_node => cidr.network(),
+                    _ => gateway,
+                };
+                seen_by_each(netns, (Protocol::Tcp, to), &["pod-1-0", "pod-1-1"], |_| Ok(client))
                     .with_context(|| format!("{caller} to {to}"))?;
             }
         }
@@ -227,6 +252,95 @@ fn the_external_policy_local_keeps_to_the_node() -> Result<()> {
             }
         }
     }
+    Ok(())
+}
+
+/// SV-5: a client outside whose connection this node translates is reset when its backend goes, wherever that was; its datagrams go to
+/// another one at once.
+#[test]
+fn an_outside_client_is_told_when_its_backend_goes() -> Result<()> {
+    require!(setup::ready_with_loader());
+    for removed in [(0, 1), (1, 0)] {
+        let mut bed = Bed::two_nodes(|facts, config| config.services.push(everything(facts, &[removed])))?;
+        bed.lead(&[address::external_ips(1), address::external_ips(2)].concat(), 0)?;
+        let mut sessions = Vec::new();
+        for ipv4 in FAMILIES {
+            for to in [node_port(&bed, 0, ipv4)?, external_ip(1, ipv4), external_ip(2, ipv4)] {
+                for protocol in PROTOCOLS {
+                    let mut session = Session::open(&bed.outside.netns, protocol, to)?;
+                    session.ask()?;
+                    sessions.push((protocol, to, session));
+                }
+            }
+        }
+        let before = bed.node(0).counters()?;
+        let other = bed.facts().addresses(&[(1, 1)]);
+        bed.change_service(NAME, |service| {
+            for port in &mut service.ports {
+                port.backends.clear();
+                *port = port.clone().backends(other.clone(), SERVING);
+            }
+        })?;
+        for (protocol, to, session) in &mut sessions {
+            let case = || format!("{protocol:?} to {to}, {removed:?} gone");
+            match protocol {
+                Protocol::Tcp => session.must_be_reset().with_context(case)?,
+                _ => ensure!(session.ask().with_context(case)?.server == "pod-1-1", "{}: it stayed", case()),
+            }
+            who::everyone(&bed.outside.netns, *protocol, *to, &["pod-1-1"]).with_context(case)?;
+        }
+        let counted = bed.node(0).counters()?.since(&before);
+        for reason in ["backend_gone", "tcp_reset"] {
+            ensure!(counted.get(&format!("from_uplink/{reason}")) >= Some(&6), "{counted:?}");
+        }
+    }
+    Ok(())
+}
+
+/// SV-8: a client keeps its backend by whatever address of the service it comes, from outside and from a pod, and when there are more
+/// backends to choose from.
+#[test]
+fn a_client_keeps_its_backend_at_every_address() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let mut bed = Bed::two_nodes(|facts, config| {
+        let mut service = facts.node_port_service("web", 1, NODE_PORT, &[(0, 1), (1, 0)]);
+        service.affinity = Some(Affinity { client_ip_seconds: 600 });
+        service.algorithm = Some(Algorithm::Random);
+        config.services.push(service);
+    })?;
+    let ask = |bed: &Bed| -> Result<Vec<String>> {
+        let mut kept = Vec::new();
+        for ipv4 in FAMILIES {
+            let at_node = node_port(bed, 0, ipv4)?;
+            for (netns, addresses) in [
+                (&bed.outside.netns, &[at_node][..]),
+                (&bed.pod(0, 0).netns, &[at_node, cluster_ip(1, ipv4)]),
+            ] {
+                for protocol in PROTOCOLS {
+                    let mut servers = BTreeSet::new();
+                    for to in addresses.iter().cycle().take(20) {
+                        servers.insert(who::ask(netns, protocol, *to)?.server);
+                    }
+                    ensure!(
+                        servers.len() == 1,
+                        "{protocol:?} from {} to {addresses:?}: {servers:?}",
+                        netns.name()
+                    );
+                    kept.extend(servers);
+                }
+            }
+        }
+        Ok(kept)
+    };
+    let kept = ask(&bed)?;
+    let more = bed.facts().addresses(&[(0, 2), (1, 1)]);
+    bed.change_service(NAME, |service| {
+        for port in &mut service.ports {
+            *port = port.clone().backends(more.clone(), SERVING);
+        }
+    })?;
+    let still = ask(&bed).context("with two backends more")?;
+    ensure!(still == kept, "{kept:?} first, with two backends more {still:?}");
     Ok(())
 }
 
@@ -332,7 +446,7 @@ fn a_changed_type_leaves_no_old_frontend() -> Result<()> {
     Ok(())
 }
 
-/// NP-6: node ports at a chosen address of the node only.
+/// NP-6: node ports at a chosen address of the node only, and not before it is chosen.
 #[test]
 fn node_ports_may_have_chosen_addresses() -> Result<()> {
     require!(setup::ready_with_loader());
@@ -340,10 +454,15 @@ fn node_ports_may_have_chosen_addresses() -> Result<()> {
     let chosen: IpAddr = "192.0.2.20".parse()?;
     wire::add_address(&bed.node(0).netns, "eth0", chosen.into())?;
     bed.lead(&[chosen], 0)?;
+    let to = SocketAddr::new(chosen, NODE_PORT);
+    for protocol in PROTOCOLS {
+        // An address of the node's that was not chosen is the node's alone.
+        who::refused(&bed.outside.netns, protocol, to)?;
+        who::everyone(&bed.outside.netns, protocol, node_port(&bed, 0, true)?, &["pod-0-1", "pod-1-0"])?;
+    }
     bed.cluster.podlane[0].config.node.node_port_address = vec![chosen];
     bed.cluster.podlane[0].reload_services()?;
     for protocol in PROTOCOLS {
-        let to = SocketAddr::new(chosen, NODE_PORT);
         who::everyone(&bed.outside.netns, protocol, to, &["pod-0-1", "pod-1-0"])?;
         who::everyone(&bed.pod(0, 0).netns, protocol, to, &["pod-0-1", "pod-1-0"])?;
         who::refused(&bed.outside.netns, protocol, node_port(&bed, 0, true)?)?;
@@ -421,7 +540,7 @@ fn answers_wait_for_their_next_hop() -> Result<()> {
     Ok(())
 }
 
-/// A port of the node that is a pod's: from outside, from other pods and from the node; only while the pod is there.
+/// NP-7: a port of the node that is a pod's: from outside, from other pods and from the node; only while the pod is there.
 #[test]
 fn host_ports_lead_to_their_pod() -> Result<()> {
     require!(setup::ready_with_loader());

@@ -150,7 +150,7 @@ fn an_expired_ttl_is_told_to_the_caller() -> Result<()> {
     Ok(())
 }
 
-/// ICMP echo to a service address: answered for pods, for the node and for outside clients; and not where it is turned off.
+/// IC-1: ICMP echo to a service address: answered for pods, for the node and for outside clients; and not where it is turned off.
 #[test]
 fn service_addresses_answer_pings() -> Result<()> {
     require!(setup::ready_with_loader());
@@ -183,9 +183,11 @@ fn fragments_reach_the_backend_of_their_datagram() -> Result<()> {
     let bed = two(testbed::bed::SERVING)?;
     for ipv4 in FAMILIES {
         for number in [1, 2] {
+            let at_node = node_port(&bed, number, ipv4)?;
             let inside = bed.callers_inside().map(|(_, netns)| (netns, cluster_ip(number, ipv4), false));
-            let outside = (&bed.outside.netns, node_port(&bed, number, ipv4)?, !ipv4);
-            for (netns, to, learns) in inside.into_iter().chain([outside]) {
+            let pod = (&bed.pod(0, 0).netns, at_node, false);
+            let outside = (&bed.outside.netns, at_node, !ipv4);
+            for (netns, to, learns) in inside.into_iter().chain([pod, outside]) {
                 let mut session = Session::open(netns, Protocol::Udp, to)?;
                 for size in [1, 8000, 3000, 8192, 1, 20_000] {
                     // Only what may tell the client the MTU may be lost, and is not worth a long wait.

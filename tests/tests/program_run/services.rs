@@ -2,11 +2,16 @@
 
 use std::net::IpAddr;
 
-use anyhow::{Result, ensure};
-use common::{counters::Reason, maps::backend_flag, verdict::Action};
+use anyhow::{Context as _, Result, bail, ensure};
+use common::{
+    counters::Reason,
+    flow_cache,
+    maps::{backend_flag, connection_flag},
+    verdict::Action,
+};
 use testbed::{
     frame::{self, Ip},
-    progrun::{self, Exposure, Family, Pod, UPLINK_MAC, outside, peer, underlay},
+    progrun::{self, Exposure, Family, Outcome, Pod, Rig, UPLINK_MAC, outside, peer, underlay},
     require, setup,
 };
 
@@ -14,10 +19,13 @@ use crate::craft::{Icmp, from_peer, from_stack, hops_taken, icmp_error, on_wire,
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+const GRE: u8 = 47;
+const SCTP: u8 = 132;
 const SYN: u8 = 0x02;
 const SYN_ACK: u8 = 0x12;
 pub const ACK: u8 = 0x10;
 const RST: u8 = 0x04;
+const FIN: u8 = 0x01;
 
 /// A service address.
 pub fn vip(family: Family) -> IpAddr {
@@ -108,6 +116,64 @@ fn a_datagram_without_checksum_has_none_afterwards() -> Result<()> {
     })
 }
 
+/// SV-1: a UDP checksum that comes to zero is sent as 0xffff, or it would say that there is none (RFC 768): of what a pod asks and
+/// hears, of what a client outside does, and of a flow whose way is remembered.
+#[test]
+fn a_checksum_that_comes_to_zero_is_sent_as_ones() -> Result<()> {
+    require!(setup::ready());
+    progrun::on_node_serving(services, |node| {
+        let [here, _] = node.pods();
+        let uplink = Action::Device { ifindex: node.uplink() };
+        let near = peer("near")?;
+        for family in Family::BOTH {
+            let (pod, called, backend) = (here.address(family), vip(family), far(family));
+            let (client, own) = (outside(family), underlay(family, 20));
+            for _ in 0..2 * flow_cache::STEADY {
+                let becomes = (Ip::new(pod, backend), (4000, 5353));
+                let (sent, expected) = with_zero_sum(&becomes, (Ip::new(pod, called), (4000, 53)))?;
+                let outcome = node.from_pod(here, &here.sends(&sent))?;
+                outcome.went(Reason::ToOverlay, uplink)?;
+                ensure!(outcome.seen.bytes.ends_with(&expected), "{:02x?}", outcome.seen.bytes);
+
+                let becomes = (Ip::new(called, pod), (53, 4000));
+                let (sent, expected) = with_zero_sum(&becomes, (Ip::new(backend, pod), (5353, 4000)))?;
+                let outcome = node.from_uplink(&from_peer(&near, &sent))?;
+                outcome.went(Reason::ToPod, Action::Pod { ifindex: here.ifindex })?;
+                ensure!(outcome.seen.bytes.ends_with(&expected), "{:02x?}", outcome.seen.bytes);
+
+                let becomes = (Ip::new(loopback(family), backend), (4001, 5353));
+                let (sent, expected) = with_zero_sum(&becomes, (Ip::new(client, own), (4001, 30053)))?;
+                let outcome = node.from_uplink(&on_wire(&sent))?;
+                outcome.went(Reason::ToOverlay, uplink)?;
+                ensure!(outcome.seen.bytes.ends_with(&expected), "{:02x?}", outcome.seen.bytes);
+
+                let becomes = (Ip::new(own, client), (30053, 4001));
+                let answer = (Ip::new(backend, loopback(family)), (5353, 4001));
+                let (sent, expected) = with_zero_sum(&becomes, answer)?;
+                let outcome = node.from_uplink(&from_peer(&near, &sent))?;
+                outcome.went(Reason::ToClient, uplink)?;
+                ensure!(outcome.seen.bytes.ends_with(&expected), "{:02x?}", outcome.seen.bytes);
+            }
+        }
+        Ok(())
+    })
+}
+
+/// A datagram as it is sent, and as it arrives a hop later, with a payload that makes the checksum of what it becomes 0xffff.
+fn with_zero_sum(
+    (becomes, ports): &(Ip, (u16, u16)),
+    (sent, sent_ports): (Ip, (u16, u16)),
+) -> Result<(Vec<u8>, Vec<u8>)> {
+    /// Where the checksum of a datagram with two bytes of payload is, from its end.
+    const CHECKSUM: usize = 4;
+    let checksum = |packet: &[u8]| [packet[packet.len() - CHECKSUM], packet[packet.len() - CHECKSUM + 1]];
+    // A word that is what a sum lacks makes it all ones.
+    let payload = checksum(&becomes.udp(*ports, &[0; 2]));
+    let (sent, arrives) = (sent.udp(sent_ports, &payload), becomes.udp(*ports, &payload));
+    ensure!(checksum(&arrives) == [0xff; 2] && checksum(&sent) != [0xff; 2], "another payload is wanted");
+    Ok((sent, hops_taken(&arrives, 1)))
+}
+
 /// SV-1: pod to service to pod of another node and back.
 #[test]
 fn a_pod_calls_a_service_with_a_remote_backend() -> Result<()> {
@@ -181,7 +247,48 @@ fn who_finds_nobody_is_told() -> Result<()> {
     })
 }
 
-/// An echo request to a service address is answered.
+/// SV-2, SV-13: a protocol that no service has at a service address, for pods, for the node and for clients outside: refused, from the
+/// address that was called, whatever the port is that it would have.
+#[test]
+fn a_protocol_that_no_service_has_is_refused() -> Result<()> {
+    require!(setup::ready());
+    progrun::on_node_serving(services, |node| {
+        let [here, _] = node.pods();
+        type Send = fn(&mut Rig, Pod, &[u8]) -> Result<Outcome>;
+        let callers: [(fn(Family, Pod) -> IpAddr, Send); 3] = [
+            (|family, pod| pod.address(family), |node, pod, packet| node.from_pod(pod, &pod.sends(packet))),
+            (|family, _| family.gateway(), |node, _, packet| node.from_host(&from_stack(packet))),
+            (|family, _| outside(family), |node, _, packet| node.from_uplink(&on_wire(packet))),
+        ];
+        let told =
+            [Action::Pod { ifindex: here.ifindex }, Action::Host, Action::Device { ifindex: node.uplink() }];
+        for family in Family::BOTH {
+            for ((address, send), told) in callers.into_iter().zip(told) {
+                let ip = Ip::new(address(family, here), vip(family));
+                // At port 80 there is a service by TCP, at port 53 one by UDP.
+                let ports = |to: u16| [&[0x0f, 0xa0][..], &to.to_be_bytes(), &[0; 8]].concat();
+                for packet in [
+                    ip.packet(GRE, &[0, 0, 8, 0, 1, 2, 3, 4]),
+                    ip.packet(SCTP, &ports(80)),
+                    ip.packet(SCTP, &ports(53)),
+                    ip.udp((4000, 80), b"question"),
+                    ip.tcp((4000, 53), SYN),
+                ] {
+                    let outcome = send(node, here, &packet)?;
+                    outcome.went(Reason::NoSuchService, told)?;
+                    ensure!(outcome.seen.packets(Reason::IcmpError) == 1, "{:?}", outcome.seen.counts);
+                    ensure!(outcome.seen.connections.is_empty(), "{:?}", outcome.seen.connections);
+                    let kind = if family == Family::V4 { (3, 3) } else { (1, 4) };
+                    let error = icmp_error(ip.destination, ip.source, kind, 0, &packet);
+                    ensure!(outcome.seen.bytes.ends_with(&error), "{:02x?}", outcome.seen.bytes);
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+/// IC-1: an echo request to a service address is answered.
 #[test]
 fn a_service_address_answers_ping() -> Result<()> {
     require!(setup::ready());
@@ -433,21 +540,64 @@ fn a_backend_of_the_nodes_own_network() -> Result<()> {
     })
 }
 
-/// CT-1, CT-2: flags are noted, and a new SYN after both ends have closed begins anew.
+/// CT-1, CT-2: each direction notes what it has sent and counts it, and a new SYN after either end has closed begins anew, by a FIN as
+/// by a RST; while none has, it is the old one's once more.
 #[test]
 fn a_tuple_may_be_used_again() -> Result<()> {
+    const SEEN: u32 = connection_flag::SEEN;
+    const OPEN: u32 = SEEN | connection_flag::ESTABLISHED;
     require!(setup::ready());
     progrun::on_node_serving(services, |node| {
         let [here, there] = node.pods();
         for family in Family::BOTH {
             let (client, backend) = (here.address(family), there.address(family));
-            let call = |flags| Ip::new(client, vip(family)).tcp((4000, 80), flags);
-            let answer = |flags| Ip::new(backend, client).tcp((8080, 4000), flags);
-            for flags in [SYN, ACK, ACK | 1, RST, SYN] {
-                node.from_pod(here, &here.sends(&call(flags)))?;
-                node.from_pod(there, &there.sends(&answer(SYN_ACK)))?;
+            let call = |flags| here.sends(&Ip::new(client, vip(family)).tcp((4000, 80), flags));
+            let answer = |flags| there.sends(&Ip::new(backend, client).tcp((8080, 4000), flags));
+            for (end, flag) in [(ACK | FIN, connection_flag::FIN), (RST, connection_flag::RST)] {
+                for by_client in [true, false] {
+                    node.start_over()?;
+                    // The second SYN is the first one once more, and opens nothing new.
+                    for (packets, flags, noted) in [(1, SYN, SEEN), (2, SYN, SEEN), (3, ACK, OPEN)] {
+                        let outcome = node.from_pod(here, &call(flags))?;
+                        ensure!(directions(&outcome)?[0] == (packets, noted), "{:?}", directions(&outcome)?);
+                    }
+                    for (packets, flags, noted) in [(1, SYN_ACK, SEEN), (2, ACK, OPEN)] {
+                        let outcome = node.from_pod(there, &answer(flags))?;
+                        ensure!(directions(&outcome)?[1] == (packets, noted), "{:?}", directions(&outcome)?);
+                    }
+                    let (outcome, expected) = if by_client {
+                        (node.from_pod(here, &call(end))?, [(4, OPEN | flag), (2, OPEN)])
+                    } else {
+                        (node.from_pod(there, &answer(end))?, [(3, OPEN), (3, OPEN | flag)])
+                    };
+                    ensure!(directions(&outcome)? == expected, "{:?}", directions(&outcome)?);
+                    // Of the answers nothing has come yet.
+                    let outcome = node.from_pod(here, &call(SYN))?;
+                    outcome.went(Reason::ToPod, Action::Pod { ifindex: there.ifindex })?;
+                    ensure!(directions(&outcome)? == [(1, SEEN), (0, 0)], "{:?}", directions(&outcome)?);
+                    let outcome = node.from_pod(there, &answer(SYN_ACK))?;
+                    ensure!(directions(&outcome)? == [(1, SEEN), (1, SEEN)], "{:?}", directions(&outcome)?);
+                }
             }
         }
         Ok(())
     })
+}
+
+/// Packets and flags of the one connection that there is: of its requests, and of its answers without the flag that says so.
+fn directions(outcome: &Outcome) -> Result<[(u64, u32); 2]> {
+    let mut directions = [None; 2];
+    for line in &outcome.seen.connections {
+        let (_, counted) = line.rsplit_once("]: ").context("an entry without its tuples")?;
+        let packets = counted.split(' ').next().context("no packets")?.parse()?;
+        let (_, flags) = counted.split_once("flags 0x").context("no flags")?;
+        let flags = u32::from_str_radix(flags.split(',').next().context("no flags")?, 16)?;
+        let direction = &mut directions[usize::from(flags & connection_flag::REPLY != 0)];
+        ensure!(direction.is_none(), "another connection: {line}");
+        *direction = Some((packets, flags & !connection_flag::REPLY));
+    }
+    let [Some(requests), Some(answers)] = directions else {
+        bail!("half a connection: {:?}", outcome.seen.connections);
+    };
+    Ok([requests, answers])
 }

@@ -1,12 +1,12 @@
 //! The clients.
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, socket};
 
 use super::{
@@ -113,6 +113,30 @@ impl Session {
         self.exchange(16, 16)
     }
 
+    /// Asks on a connection that is to be reset: the socket itself is told, which silence would not do.
+    ///
+    /// # Errors
+    ///
+    /// An answer, silence, or another error.
+    pub fn must_be_reset(&mut self) -> Result<()> {
+        self.must_hear(io::ErrorKind::ConnectionReset)
+    }
+
+    /// Asks where nobody is any more, and must be told so, as [`must_be_reset`](Self::must_be_reset).
+    pub fn must_be_refused(&mut self) -> Result<()> {
+        self.must_hear(io::ErrorKind::ConnectionRefused)
+    }
+
+    fn must_hear(&mut self, expected: io::ErrorKind) -> Result<()> {
+        let error = match self.ask() {
+            Ok(seen) => bail!("{}: {} answered instead of {expected}", self.to, seen.server),
+            Err(error) => error,
+        };
+        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        ensure!(kind == Some(expected), "not {expected} but {error:#}");
+        Ok(())
+    }
+
     /// Asks as a client does that closes the connection afterwards.
     pub fn ask_and_close(mut self) -> Result<Seen> {
         match &mut self.socket {
@@ -155,7 +179,7 @@ fn tcp(source: SocketAddr, to: SocketAddr, patience: Duration) -> Result<TcpStre
     // Bounds `connect` too.
     stream.set_write_timeout(Some(patience)).context("set a write timeout")?;
     connect(descriptor, &SockaddrStorage::from(to))
-        .map_err(std::io::Error::from)
+        .map_err(io::Error::from)
         .with_context(|| format!("connect from {source} to {to}"))?;
     Ok(stream)
 }
