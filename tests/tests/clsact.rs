@@ -173,7 +173,7 @@ fn restarts_lose_nothing() -> Result<()> {
     loads.finish()
 }
 
-/// From filters to links and back, under load; the loader says what is in force.
+/// OP-1: from filters to links and back, under load; the loader says what is in force.
 #[test]
 fn a_change_of_mode_loses_nothing() -> Result<()> {
     require!(setup::ready_with_loader());

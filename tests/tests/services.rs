@@ -252,7 +252,7 @@ fn nodes_agree_on_the_backend() -> Result<()> {
     Ok(())
 }
 
-/// Weights: in proportion, and none without.
+/// SV-3: weights: in proportion, and none without.
 #[test]
 fn weights_are_kept() -> Result<()> {
     require!(setup::ready_with_loader());

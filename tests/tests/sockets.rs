@@ -110,7 +110,7 @@ fn applications_are_told_whom_they_called() -> Result<()> {
     bed.kernel_tracks_nothing()
 }
 
-/// IPv6 sockets that talk IPv4 are told mapped addresses.
+/// SV-1: IPv6 sockets that talk IPv4 are told mapped addresses.
 #[test]
 fn ipv6_sockets_call_ipv4_services() -> Result<()> {
     require!(setup::ready_with_cgroup());
@@ -137,7 +137,7 @@ fn ipv6_sockets_call_ipv4_services() -> Result<()> {
     nothing_translated(&bed)
 }
 
-/// New sockets reach every backend; one that keeps sending keeps its own, moves at once when that goes, and stays there.
+/// SV-3, SV-5: new sockets reach every backend; one that keeps sending keeps its own, moves at once when that goes, and stays there.
 #[test]
 fn a_socket_keeps_its_backend_while_it_is_there() -> Result<()> {
     require!(setup::ready_with_cgroup());

@@ -140,7 +140,7 @@ fn restart(cluster: &mut Cluster, mode: &str) -> Result<()> {
     Ok(())
 }
 
-/// The same, and every packet gets through.
+/// OP-1: the same, and every packet gets through.
 #[test]
 fn a_restart_keeps_the_link_and_loses_nothing() -> Result<()> {
     require!(setup::ready_with_loader());
@@ -165,7 +165,7 @@ fn modes_change_on_reload() -> Result<()> {
     reload(&["native", "generic", "off", "generic", "native", "auto", "generic", "auto"], |_| Ok(()))
 }
 
-/// And connections go on.
+/// OP-1: and connections go on.
 #[test]
 fn connections_go_on_when_xdp_comes_and_goes() -> Result<()> {
     require!(setup::ready_with_loader());

@@ -53,6 +53,8 @@ fn reached(world: &mut World, message: &Message) -> Party {
     Party::of(world.say(Party::Outside, message).message().unwrap().dst.0)
 }
 
+/// SV-4, SV-5: a node port becomes another service's: datagrams follow it at once, and so does a SYN, though its tuple is known; an open
+/// TCP connection goes on.
 #[test]
 fn udp_follows_and_tcp_goes_on() {
     for v6 in [false, true] {
@@ -68,6 +70,7 @@ fn udp_follows_and_tcp_goes_on() {
     }
 }
 
+/// NP-9: a node port becomes nobody's, and what keeps sending to it comes to the node as it is.
 #[test]
 fn what_is_nobodys_any_more_is_left_to_the_node() {
     for v6 in [false, true] {

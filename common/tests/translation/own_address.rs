@@ -15,7 +15,7 @@ use crate::{
     world::{Party, World, ip},
 };
 
-/// With node ports, the node's own clients are none of theirs: their packets pay for bits and are not looked up.
+/// SN-5: with node ports, the node's own clients are none of theirs: their packets pay for bits and are not looked up.
 #[test]
 fn only_some_ports_are_of_interest() {
     of_interest::<V4>();

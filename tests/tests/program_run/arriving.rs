@@ -18,7 +18,7 @@ fn from_peer(peer: &Peer, family: Family) -> Ip {
     Ip::new(peer.pod(family), family.pod(0, 10))
 }
 
-/// OV-3, OV-1, PF-11: the inner packet reaches the pod with one hop less and the last hop's MACs, whether the outer UDP checksum
+/// OV-3, OV-1, PF-11, NP-11: the inner packet reaches the pod with one hop less and the last hop's MACs, whether the outer UDP checksum
 /// is zero or there, over both underlays; the accounts say its own length.
 #[test]
 fn a_tunnel_is_taken_off_and_its_packet_delivered() -> Result<()> {

@@ -35,7 +35,7 @@ impl Numbers {
     }
 }
 
-/// PF-4, OV-4: bits flipped, bytes replaced, frames cut, grown: verdict, bytes, counters and accounts are the model's, and
+/// PF-4, OV-4, NP-11: bits flipped, bytes replaced, frames cut, grown: verdict, bytes, counters and accounts are the model's, and
 /// each packet is counted exactly once.
 #[test]
 fn mutated_packets_are_decided_as_in_memory() -> Result<()> {
