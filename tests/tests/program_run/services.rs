@@ -4,14 +4,14 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use common::{
-    counters::Reason,
+    counters::{Hook, Reason},
     flow_cache,
     maps::{backend_flag, connection_flag},
     verdict::Action,
 };
 use testbed::{
     frame::{self, Ip},
-    progrun::{self, Exposure, Family, Outcome, Pod, Rig, UPLINK_MAC, outside, peer, underlay},
+    progrun::{self, Exposure, Family, Outcome, Pod, UPLINK_MAC, outside, peer, underlay},
     require, setup,
 };
 
@@ -254,17 +254,14 @@ fn a_protocol_that_no_service_has_is_refused() -> Result<()> {
     require!(setup::ready());
     progrun::on_node_serving(services, |node| {
         let [here, _] = node.pods();
-        type Send = fn(&mut Rig, Pod, &[u8]) -> Result<Outcome>;
-        let callers: [(fn(Family, Pod) -> IpAddr, Send); 3] = [
-            (|family, pod| pod.address(family), |node, pod, packet| node.from_pod(pod, &pod.sends(packet))),
-            (|family, _| family.gateway(), |node, _, packet| node.from_host(&from_stack(packet))),
-            (|family, _| outside(family), |node, _, packet| node.from_uplink(&on_wire(packet))),
-        ];
-        let told =
-            [Action::Pod { ifindex: here.ifindex }, Action::Host, Action::Device { ifindex: node.uplink() }];
+        let uplink = node.uplink();
         for family in Family::BOTH {
-            for ((address, send), told) in callers.into_iter().zip(told) {
-                let ip = Ip::new(address(family, here), vip(family));
+            for (hook, caller, told) in [
+                (Hook::FromPod, here.address(family), Action::Pod { ifindex: here.ifindex }),
+                (Hook::FromHost, family.gateway(), Action::Host),
+                (Hook::FromUplink, outside(family), Action::Device { ifindex: uplink }),
+            ] {
+                let ip = Ip::new(caller, vip(family));
                 // At port 80 there is a service by TCP, at port 53 one by UDP.
                 let ports = |to: u16| [&[0x0f, 0xa0][..], &to.to_be_bytes(), &[0; 8]].concat();
                 for packet in [
@@ -274,7 +271,11 @@ fn a_protocol_that_no_service_has_is_refused() -> Result<()> {
                     ip.udp((4000, 80), b"question"),
                     ip.tcp((4000, 53), SYN),
                 ] {
-                    let outcome = send(node, here, &packet)?;
+                    let outcome = match hook {
+                        Hook::FromPod => node.from_pod(here, &here.sends(&packet)),
+                        Hook::FromHost => node.from_host(&from_stack(&packet)),
+                        _ => node.from_uplink(&on_wire(&packet)),
+                    }?;
                     outcome.went(Reason::NoSuchService, told)?;
                     ensure!(outcome.seen.packets(Reason::IcmpError) == 1, "{:?}", outcome.seen.counts);
                     ensure!(outcome.seen.connections.is_empty(), "{:?}", outcome.seen.connections);
