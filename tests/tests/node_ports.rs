@@ -240,6 +240,12 @@ fn the_external_policy_local_keeps_to_the_node() -> Result<()> {
                     .with_context(|| format!("{caller} to {to}"))?;
             }
         }
+        // Another node's pod comes in the tunnel, and is inside, too.
+        for protocol in PROTOCOLS {
+            let to = node_port(&bed, 0, ipv4)?;
+            who::everyone(&bed.pod(1, 0).netns, protocol, to, &["pod-1-0", "pod-1-1"])
+                .with_context(|| format!("another node's pod to {to}"))?;
+        }
     }
     let counted = bed.node(0).counters()?.since(&before);
     ensure!(counted.get("from_uplink/no_local_backend") >= Some(&12), "{counted:?}");
