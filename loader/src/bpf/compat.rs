@@ -1,13 +1,13 @@
 //! Whether a pinned map is the one that an object defines. The kernel takes any map that is pinned where one is expected,
 //! and the programs then fail in ways that nobody can read: a map of another size, or with values of another length.
 
-use std::{collections::HashMap, fmt, path::Path};
+use std::{collections::HashMap, fmt, io, path::Path};
 
 use aya::maps::MapInfo;
 use aya_obj::Object;
 use common::maps::{flow_sets, name};
 
-use super::BpfError;
+use super::{BpfError, hash_map::errno, pins};
 use crate::desired::Capacities;
 
 /// What makes two maps interchangeable.
@@ -58,16 +58,31 @@ pub(super) fn definitions(
     Ok(definitions)
 }
 
-/// What the map pinned at `path` is; none if there is none.
-pub(super) fn pinned(path: &Path) -> Option<Definition> {
-    let info = MapInfo::from_pin(path).ok()?;
-    Some(Definition {
-        kind: info.map_type().ok()? as u32,
+/// A map that is pinned.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pinned {
+    /// Its number in the kernel.
+    pub(super) id: u32,
+    /// What it is.
+    pub(super) definition: Definition,
+}
+
+/// The map pinned at `path`; none if nothing is there. A map that can't be opened is an error: it has what nobody could tell again.
+pub(super) fn pinned(path: &Path) -> Result<Option<Pinned>, BpfError> {
+    let info = match MapInfo::from_pin(path).map_err(errno) {
+        Ok(info) => info,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(pins::failed("open the map pinned at", path)(error)),
+    };
+    let definition = Definition {
+        // A type that this loader does not know is none that it wants.
+        kind: info.map_type().map_or(u32::MAX, |kind| kind as u32),
         key_size: info.key_size(),
         value_size: info.value_size(),
         max_entries: info.max_entries(),
         flags: info.map_flags(),
-    })
+    };
+    Ok(Some(Pinned { id: info.id(), definition }))
 }
 
 /// The configured size of a map; none if it is not configurable.

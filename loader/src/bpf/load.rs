@@ -17,7 +17,7 @@ use common::{
 
 use super::{
     BpfError, carry,
-    compat::{Definition, capacity, definitions, pinned},
+    compat::{Definition, Pinned, capacity, definitions, pinned},
     hash_map::Hash,
     lpm_map::Lpm,
     pins,
@@ -258,7 +258,7 @@ fn incompatible(wanted: &HashMap<&'static str, Definition>, paths: &NodePaths) -
     for map in name::ALL {
         let pin = paths.map(map);
         pins::remove(&pins::next(&pin))?;
-        let (Some(found), Some(defined)) = (pinned(&pin), wanted.get(map)) else {
+        let (Some(Pinned { definition: found, .. }), Some(defined)) = (pinned(&pin)?, wanted.get(map)) else {
             pins::remove(&pin)?;
             services_fit &= !carry::OF_SERVICES.contains(&map);
             continue;
