@@ -36,11 +36,12 @@ impl fmt::Display for TcWay {
 ///
 /// # Errors
 ///
-/// The kernel has no TCX, and nothing else will do.
+/// The kernel has no TCX, and nothing else will do; or it can't tell now.
 pub fn tc_way(mode: TcMode) -> Result<TcWay, BpfError> {
     match mode {
-        TcMode::Auto | TcMode::Tcx if tcx::exists() => Ok(TcWay::Tcx),
-        TcMode::Auto | TcMode::Clsact => Ok(TcWay::Clsact),
+        TcMode::Clsact => Ok(TcWay::Clsact),
+        TcMode::Auto | TcMode::Tcx if tcx::exists()? => Ok(TcWay::Tcx),
+        TcMode::Auto => Ok(TcWay::Clsact),
         TcMode::Tcx => Err(BpfError::NoTcx),
     }
 }

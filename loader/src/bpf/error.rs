@@ -27,6 +27,14 @@ pub enum BpfError {
         "tc.mode is \"tcx\", and this kernel has none: it came with Linux 6.6; \"auto\" takes filters of the clsact qdisc instead"
     )]
     NoTcx,
+    /// Whether the kernel has TCX can't be told.
+    #[error("ask what is attached to {device} by TCX: {source}; it is asked again")]
+    AskTcx {
+        /// Name of the device.
+        device: &'static str,
+        /// The errno.
+        source: io::Error,
+    },
     /// Somebody else's filter.
     #[error(
         "filter {filter:?} of device {device} is where Podlane's goes; `tc filter del` it, or set tc.mode to \"tcx\""
