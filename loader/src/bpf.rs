@@ -3,8 +3,9 @@
 //! What is pinned outlives the loader; so a start adopts what it finds there, in this order, at every point of which
 //! packets are forwarded and after every point of which another start succeeds:
 //!
-//! 1. `load`: load new programs with the pinned maps, or, for a map whose definition has changed, with a new one that
-//!    is pinned beside it; one of another size takes over what connections and services need of the old one;
+//! 1. `load`: load new programs with the pinned maps, or, for a map whose definition has changed or what its entries mean, with
+//!    a new one that is pinned beside it; one of another size takes over what connections and services need of the old one, and of
+//!    one that a start before this was killed with;
 //! 2. the caller fills the maps, through [`Programs::tables`], and has connections [caught up](Programs::catch_up);
 //! 3. [`Programs::ensure_attached`], then [`Programs::ensure_xdp`]: every link that is there gets its program replaced,
 //!    which the kernel does between two packets; every other one is made; behind an uplink's program there is another one where XDP
@@ -21,9 +22,12 @@ mod compat;
 mod environment;
 mod error;
 mod hash_map;
+mod held;
 mod load;
 mod lpm_map;
 mod pins;
+mod replaced;
+mod revisions;
 mod sock_programs;
 mod tail_call;
 mod tcx;

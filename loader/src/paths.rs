@@ -25,6 +25,7 @@ pub fn node_of_pins(directory: &str) -> String {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodePaths {
     node: String,
+    bpffs: PathBuf,
     pins: PathBuf,
     run: PathBuf,
 }
@@ -34,13 +35,19 @@ impl NodePaths {
     #[must_use]
     pub fn new(bpffs: &Path, node: &str) -> Self {
         let pins = all_pins(bpffs).join(node.replace('.', DOT));
-        Self { node: node.to_owned(), pins, run: Path::new(RUN).join(node) }
+        Self { node: node.to_owned(), bpffs: bpffs.to_owned(), pins, run: Path::new(RUN).join(node) }
     }
 
     /// Name of the node.
     #[must_use]
     pub fn node(&self) -> &str {
         &self.node
+    }
+
+    /// The BPF file system that it is in.
+    #[must_use]
+    pub fn bpffs(&self) -> &Path {
+        &self.bpffs
     }
 
     /// Everything that the node has pinned.
@@ -59,6 +66,12 @@ impl NodePaths {
     #[must_use]
     pub fn map(&self, name: &str) -> PathBuf {
         self.maps().join(name)
+    }
+
+    /// Says which revisions the pinned maps are of.
+    #[must_use]
+    pub fn revisions(&self) -> PathBuf {
+        self.pins.join("revisions")
     }
 
     /// Pinned programs.

@@ -2,13 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{fs, net::IpAddr, os::unix::net::UnixDatagram, process::Command};
+use std::{collections::BTreeMap, fs, net::IpAddr, os::unix::net::UnixDatagram, process::Command};
 
 use aya::{
     Ebpf,
-    maps::MapInfo,
+    maps::{
+        Map, MapData, MapInfo,
+        lpm_trie::{Key, LpmTrie},
+    },
     programs::{LinkOrder, ProgramInfo, SchedClassifier, TcAttachType, tc::TcAttachOptions},
 };
+use common::maps::Route;
 use loader::{bpf, desired::TcMode, device::host_device_name, netlink::Handle, run};
 use nix::sys::signal::Signal;
 use node::{Node, deadline, wait_until};
@@ -288,6 +292,48 @@ fn a_map_of_another_size_takes_the_place_of_the_old_one() {
         assert!(is_reachable(&node, "web", 4));
         let left = fs::read_dir(node.paths.maps()).unwrap().count();
         assert_eq!(left, common::maps::name::ALL.len(), "no pin of a half-done start");
+    });
+}
+
+/// Routes that were filled by a loader which says nothing of their revision are what programs of the build before may still
+/// read: they stay as they are.
+#[test]
+fn routes_of_the_build_before_are_not_written_to() {
+    with_node(|mut node| {
+        let routes = |node: &Node| {
+            let map = Map::from_map_data(MapData::from_pin(node.paths.map("routes4")).unwrap()).unwrap();
+            let map: LpmTrie<MapData, [u8; 4], Route> = map.try_into().unwrap();
+            map
+        };
+        let entries = |map: &LpmTrie<MapData, [u8; 4], Route>| {
+            let entry = |entry: Result<(Key<[u8; 4]>, Route), _>| {
+                entry.map(|(key, route)| ((key.data(), key.prefix_len()), route))
+            };
+            map.iter().map(entry).collect::<Result<BTreeMap<_, _>, _>>().unwrap()
+        };
+        node.configure(&[], PEER);
+        node.start();
+        node.stop(Signal::SIGKILL);
+        fs::remove_file(node.paths.revisions()).unwrap();
+        let mut old = routes(&node);
+        // Of the build before: it goes, and what the new peer has comes, in the new map alone.
+        old.insert(&Key::new(24, [10, 200, 77, 0]), Route::default(), 0).unwrap();
+        let before = entries(&old);
+        node.configure(&[], &PEER.replace("10.200.1.0", "10.200.2.0"));
+        node.start();
+        assert_eq!(entries(&old), before, "the old map is as it was");
+        let new = entries(&routes(&node));
+        assert!(new.contains_key(&([10, 200, 2, 0], 24)), "{new:?}");
+        assert!(
+            !new.contains_key(&([10, 200, 1, 0], 24)) && !new.contains_key(&([10, 200, 77, 0], 24)),
+            "{new:?}"
+        );
+
+        let id = |node: &Node| MapInfo::from_pin(node.paths.map("routes4")).unwrap().id();
+        let before = id(&node);
+        node.stop(Signal::SIGKILL);
+        node.start();
+        assert_eq!(id(&node), before, "the next start knows them");
     });
 }
 

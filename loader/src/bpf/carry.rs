@@ -1,7 +1,7 @@
 //! What maps of another size take over from those whose places they are to take: what nobody could tell them again. So
 //! connections go on with them, and services stay what their connections know them by.
 
-use std::os::fd::AsFd as _;
+use std::{io, os::fd::AsFd as _, path::Path};
 
 use aya::{
     Ebpf, Pod,
@@ -16,7 +16,8 @@ use super::{
     BpfError, batch,
     hash_map::{Hash, errno},
     lpm_map::Lpm,
-    pinned_array,
+    pinned_array, pins,
+    replaced::Replaced,
 };
 use crate::{
     paths::NodePaths,
@@ -27,6 +28,16 @@ use crate::{
 /// go by the old ones until others take over, and a number of a new one says something else there.
 pub(super) const OF_SERVICES: [&str; 5] =
     [name::BACKENDS, name::FRONTENDS, name::MAGLEV, name::SERVICES, name::SOURCE_RANGES];
+
+/// Maps of connections, and of what is known of them: what programs alone know.
+pub(super) const OF_CONNECTIONS: [&str; 6] = [
+    name::AFFINITY,
+    name::CONNTRACK4,
+    name::CONNTRACK6,
+    name::FRAGMENTS,
+    name::SOCKETS,
+    name::SOCKET_CHOICES,
+];
 
 /// `linux/bpf.h`: an entry that is there stays as it is.
 const BPF_NOEXIST: u64 = 1;
@@ -42,30 +53,36 @@ pub(super) fn services(maps: &mut ServiceMaps, paths: &NodePaths) -> Result<(), 
     all(&Lpm { name: name::SOURCE_RANGES, capacity: 0, map }, &mut *maps.source_ranges)
 }
 
-/// Adds what pinned maps of connections have to those of `maps` that are to take their places, if they don't have it yet. Returns how
-/// many entries have no room there.
-pub(super) fn connections(
-    ebpf: &mut Ebpf,
-    maps: &[&'static str],
-    paths: &NodePaths,
-) -> Result<usize, BpfError> {
+/// Adds what maps of connections that are pinned, or set aside, have to those of `ebpf` that are to take their places, if they don't
+/// have it yet. Returns how many entries have no room there.
+pub(super) fn connections(ebpf: &mut Ebpf, to: &Replaced, paths: &NodePaths) -> Result<usize, BpfError> {
+    // What was set aside is newer: programs were attached that used it, and not the pinned one.
+    let aside = to.aside.iter().map(|map| (*map, pins::aside(&paths.map(map))));
+    let pinned = to.carried.iter().map(|map| (*map, paths.map(map)));
     let mut left = 0;
-    for map in maps {
-        left += match *map {
-            name::AFFINITY => add::<Client, Affinity>(ebpf, map, paths)?,
-            name::CONNTRACK4 => add::<Tuple<[u8; 4]>, Connection<[u8; 4]>>(ebpf, map, paths)?,
-            name::CONNTRACK6 => add::<Tuple<[u8; 16]>, Connection<[u8; 16]>>(ebpf, map, paths)?,
-            name::FRAGMENTS => add::<FragmentKey, FragmentPorts>(ebpf, map, paths)?,
-            name::SOCKETS => add::<SocketKey, Resolved>(ebpf, map, paths)?,
-            name::SOCKET_CHOICES => add::<SocketKey, Choice>(ebpf, map, paths)?,
+    for (map, from) in aside.chain(pinned) {
+        left += match map {
+            name::AFFINITY => add::<Client, Affinity>(ebpf, map, &from)?,
+            name::CONNTRACK4 => add::<Tuple<[u8; 4]>, Connection<[u8; 4]>>(ebpf, map, &from)?,
+            name::CONNTRACK6 => add::<Tuple<[u8; 16]>, Connection<[u8; 16]>>(ebpf, map, &from)?,
+            name::FRAGMENTS => add::<FragmentKey, FragmentPorts>(ebpf, map, &from)?,
+            name::SOCKETS => add::<SocketKey, Resolved>(ebpf, map, &from)?,
+            name::SOCKET_CHOICES => add::<SocketKey, Choice>(ebpf, map, &from)?,
             _ => 0,
         };
     }
     Ok(left)
 }
 
-fn add<K: Pod, V: Pod>(ebpf: &mut Ebpf, map: &'static str, paths: &NodePaths) -> Result<usize, BpfError> {
-    let old = MapData::from_pin(paths.map(map)).map_err(failed(map))?;
+fn add<K: Pod, V: Pod>(ebpf: &mut Ebpf, map: &'static str, from: &Path) -> Result<usize, BpfError> {
+    let old = match MapData::from_pin(from) {
+        Ok(old) => old,
+        // Somebody has taken it away. What the programs with it knew is gone.
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => {
+            return Ok(0);
+        }
+        Err(error) => return Err(failed(map)(error)),
+    };
     let new = ebpf.map_mut(map).ok_or_else(|| BpfError::Object { what: format!("has no map {map}") })?;
     let mut new: BpfHashMap<&mut MapData, K, V> = new.try_into().map_err(failed(map))?;
     let (mut left, mut failure) = (0, None);

@@ -75,7 +75,7 @@ impl Programs {
             remove(&self.paths, name)?;
         }
         let link = attach(program, cgroup, attach_type).map_err(failed("attach"))?;
-        pin_link(&link, &pin).map_err(failed("pin the link of"))
+        self::pin(&link, &pin).map_err(failed("pin the link of"))
     }
 }
 
@@ -134,15 +134,16 @@ fn replace(link: &OwnedFd, program: u32) -> io::Result<()> {
     bpf(BPF_LINK_UPDATE, &Update { link: descriptor(link)?, program, flags: 0, old_program: 0 }).map(drop)
 }
 
-fn pin_link(link: &OwnedFd, pin: &Path) -> io::Result<()> {
+/// Pins a link, or a map.
+pub(super) fn pin(object: &OwnedFd, pin: &Path) -> io::Result<()> {
     #[repr(C)]
     struct Pin {
         path: u64,
-        link: u32,
+        object: u32,
         flags: u32,
     }
     let path = CString::new(pin.as_os_str().as_bytes())?;
-    bpf(BPF_OBJ_PIN, &Pin { path: path.as_ptr() as u64, link: descriptor(link)?, flags: 0 }).map(drop)
+    bpf(BPF_OBJ_PIN, &Pin { path: path.as_ptr() as u64, object: descriptor(object)?, flags: 0 }).map(drop)
 }
 
 /// What a link is to.

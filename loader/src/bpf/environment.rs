@@ -49,7 +49,8 @@ fn version(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-fn ensure_bpffs(path: &Path) -> Result<(), BpfError> {
+/// Mounts a BPF file system at `path` if nothing is mounted there.
+pub(super) fn ensure_bpffs(path: &Path) -> Result<(), BpfError> {
     if is_bpffs(path)? {
         return Ok(());
     }

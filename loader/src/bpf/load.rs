@@ -17,10 +17,13 @@ use common::{
 
 use super::{
     BpfError, carry,
-    compat::{Definition, Pinned, capacity, definitions, pinned},
+    compat::{Definition, capacity, definitions},
     hash_map::Hash,
+    held::{self, Held},
     lpm_map::Lpm,
     pins,
+    replaced::{Replaced, incompatible},
+    revisions,
     sock_programs::{self, SockProgram},
 };
 use crate::{
@@ -74,16 +77,9 @@ pub struct Programs {
     node: Node,
     capacities: Capacities,
     /// Maps that take the place of pinned ones when the programs are committed.
-    replaced: Replaced,
-    committed: bool,
-}
-
-/// Maps that can't be the pinned ones.
-#[derive(Default)]
-struct Replaced {
-    all: Vec<&'static str>,
-    /// Those that can have what is in the pinned ones.
-    carried: Vec<&'static str>,
+    pub(super) replaced: Replaced,
+    pub(super) held: Vec<Held>,
+    pub(super) committed: bool,
 }
 
 /// Loads the programs; nothing that is attached changes.
@@ -103,6 +99,7 @@ pub fn load(request: Request<'_>) -> Result<Programs, BpfError> {
         }
     }
     let mut ebpf = loader.load(object).map_err(BpfError::Load)?;
+    let held = held::hold(paths, &replaced)?;
     for hook in Hook::TC {
         classifier(&mut ebpf, hook.name())?.load().map_err(|error| rejected(hook.name(), error, paths))?;
     }
@@ -117,7 +114,7 @@ pub fn load(request: Request<'_>) -> Result<Programs, BpfError> {
     if replaced.carried.contains(&name::SERVICES) {
         carry::services(&mut service_maps, paths)?;
     }
-    let left = carry::connections(&mut ebpf, &replaced.carried, paths)?;
+    let left = carry::connections(&mut ebpf, &replaced, paths)?;
     if left > 0 {
         log::warn!("{left} entries of connections have no room in the smaller maps and are forgotten");
     }
@@ -145,6 +142,7 @@ pub fn load(request: Request<'_>) -> Result<Programs, BpfError> {
         node,
         capacities,
         replaced,
+        held,
         committed: false,
     })
 }
@@ -207,7 +205,7 @@ impl Programs {
     /// Tells new maps of the connections that have begun since they were filled: to be called before the programs are attached, so that
     /// they know all that are older than the moment in which they are.
     pub fn catch_up(&mut self) -> Result<(), BpfError> {
-        carry::connections(&mut self.ebpf, &self.replaced.carried, &self.paths).map(drop)
+        carry::connections(&mut self.ebpf, &self.replaced, &self.paths).map(drop)
     }
 
     /// Pins the programs, and lets new maps take the place of the pinned ones: to be called when every link has the new
@@ -219,12 +217,7 @@ impl Programs {
         // The programs before these may have known other facts of the node.
         self.expire_flows();
         self.leave_behind()?;
-        let has_xdp = self.expect_xdp() && self.without_xdp.is_none();
-        let has_sockets = self.node.has(feature::SOCKETS) && self.without_sockets.is_none();
-        let of_packets = Hook::OF_PACKETS.map(|hook| (hook.name(), hook != Hook::UplinkXdp || has_xdp));
-        let of_sockets = sock_programs::ALL.map(|program| (program.name, has_sockets));
-        let in_front = (IN_FRONT, self.expect_xdp());
-        for (name, is_loaded) in of_packets.into_iter().chain(of_sockets).chain([in_front]) {
+        for (name, is_loaded) in self.pinned() {
             let pin = self.paths.program(name);
             if !is_loaded {
                 pins::remove(&pin)?;
@@ -241,53 +234,28 @@ impl Programs {
             pins::advance(&pin)?;
         }
         self.catch_up()?;
-        for map in std::mem::take(&mut self.replaced).all {
+        // One by one off the list: what fails is where it goes on.
+        while let Some(map) = self.replaced.all.first() {
             pins::advance(&self.paths.map(map))?;
+            self.replaced.all.remove(0);
         }
+        for map in std::mem::take(&mut self.replaced).aside {
+            pins::remove(&pins::aside(&self.paths.map(map)))?;
+        }
+        revisions::write(&self.paths)?;
         self.committed = true;
         Ok(())
     }
-}
 
-/// Which pinned maps can't be used. What a start that came to nothing has left beside them is removed.
-fn incompatible(wanted: &HashMap<&'static str, Definition>, paths: &NodePaths) -> Result<Replaced, BpfError> {
-    let mut replaced = Replaced::default();
-    let mut usable = Vec::new();
-    // Elements that others refer to by number have to fit in.
-    let mut services_fit = true;
-    for map in name::ALL {
-        let pin = paths.map(map);
-        pins::remove(&pins::next(&pin))?;
-        let (Some(Pinned { definition: found, .. }), Some(defined)) = (pinned(&pin)?, wanted.get(map)) else {
-            pins::remove(&pin)?;
-            services_fit &= !carry::OF_SERVICES.contains(&map);
-            continue;
-        };
-        let is_resized = found.is_resized(defined);
-        if carry::OF_SERVICES.contains(&map) {
-            services_fit &= is_resized && found.max_entries <= defined.max_entries;
-        }
-        if found == *defined {
-            usable.push(map);
-            continue;
-        }
-        log::info!("map {map} is made anew: {defined}, where the pinned one is {found}");
-        replaced.all.push(map);
-        if is_resized && !carry::OF_SERVICES.contains(&map) {
-            replaced.carried.push(map);
-        }
+    /// Names of the programs that may be pinned, and whether they are to be.
+    pub(super) fn pinned(&self) -> Vec<(&'static str, bool)> {
+        let has_xdp = self.expect_xdp() && self.without_xdp.is_none();
+        let has_sockets = self.node.has(feature::SOCKETS) && self.without_sockets.is_none();
+        let of_packets = Hook::OF_PACKETS.map(|hook| (hook.name(), hook != Hook::UplinkXdp || has_xdp));
+        let of_sockets = sock_programs::ALL.map(|program| (program.name, has_sockets));
+        let in_front = (IN_FRONT, self.expect_xdp());
+        of_packets.into_iter().chain(of_sockets).chain([in_front]).collect()
     }
-    if carry::OF_SERVICES.iter().any(|map| replaced.all.contains(map)) {
-        replaced.all.extend(carry::OF_SERVICES.iter().filter(|map| usable.contains(map)));
-        if services_fit {
-            replaced.carried.extend(carry::OF_SERVICES);
-        } else {
-            log::warn!(
-                "the maps of services can't take over what is in the old ones: services begin anew, and connections with them end"
-            );
-        }
-    }
-    Ok(replaced)
 }
 
 /// The program called `name`.

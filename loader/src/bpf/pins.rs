@@ -14,6 +14,8 @@ use crate::{paths::NodePaths, sync::Shared};
 
 /// What the pin of something new is called until it replaces what is there.
 const NEXT: &str = "_next";
+/// What the pin of something is called that was to replace what is there, and is not what is wanted any more.
+const ASIDE: &str = "_aside";
 
 /// Makes the directories of a node's pins.
 pub(super) fn make_directories(paths: &NodePaths) -> Result<(), BpfError> {
@@ -35,14 +37,33 @@ fn make_directory(path: &Path) -> io::Result<()> {
 
 /// Where the successor of `path` is pinned.
 pub(super) fn next(path: &Path) -> PathBuf {
+    beside(path, NEXT)
+}
+
+/// Where one that was to be the successor of `path` is pinned until nothing of it is needed any more.
+pub(super) fn aside(path: &Path) -> PathBuf {
+    beside(path, ASIDE)
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(NEXT);
+    name.push(suffix);
     name.into()
 }
 
 /// Puts the successor of `path` in its place, in one step.
 pub(super) fn advance(path: &Path) -> Result<(), BpfError> {
-    fs::rename(next(path), path).map_err(failed("rename to", path))
+    rename(&next(path), path)
+}
+
+/// Gives a pin another name; what has that name is replaced.
+pub(super) fn rename(from: &Path, to: &Path) -> Result<(), BpfError> {
+    fs::rename(from, to).map_err(failed("rename to", to))
+}
+
+/// Whether something is pinned there.
+pub(super) fn is_there(path: &Path) -> Result<bool, BpfError> {
+    path.try_exists().map_err(failed("stat", path))
 }
 
 /// Names of what is pinned in a directory; none without one.
@@ -90,6 +111,8 @@ pub fn remove_pins(paths: &NodePaths) -> (usize, Vec<BpfError>) {
         }
         errors.extend(remove_directory(&directory).err());
     }
+    let revisions = paths.revisions();
+    errors.extend([remove(&revisions), remove(&next(&revisions))].into_iter().filter_map(Result::err));
     errors.extend(remove_directory(paths.pins()).err());
     if let Some(all_nodes) = paths.pins().parent() {
         // Other nodes may be there.

@@ -159,6 +159,9 @@ impl Reconciler {
         let mut problems = Vec::new();
         let devices = self.ensure_devices(desired, &mut problems)?;
         self.choose_tc(desired)?;
+        if let Some(programs) = &mut self.programs {
+            programs.ensure_pinned()?;
+        }
         self.xdp.look(&self.paths, &mut self.netlink, desired.xdp, &devices.uplinks)?;
         self.ensure_programs(desired, &devices, remembered)?;
         let contents = self.fill_maps(desired, &devices)?;
