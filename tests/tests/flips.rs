@@ -2,8 +2,10 @@
 
 use std::{
     collections::BTreeSet,
+    fs,
     io::{self, Write as _},
     net::{IpAddr, SocketAddr},
+    path::Path,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -12,6 +14,7 @@ use testbed::{
     config::{Backend, Masquerade, Protocol, Service, ServicePort, State},
     connections, require, setup,
     traffic::{
+        self,
         load::{Connections, Load},
         who::{self, Server, Session},
     },
@@ -253,6 +256,44 @@ fn maps_of_another_size_lose_no_question() -> Result<()> {
     bed.change(|config| config.maps.extend([("conntrack".to_owned(), 6)]))?;
     let entries = connections::list(&bed.node(0).pins())?.len();
     ensure!((1..=2 * 6).contains(&entries), "{entries} entries in two tables of 6");
+    Ok(())
+}
+
+/// OP-1: somebody takes the pins of a node away while its loader runs, and with them everything that is attached. The next look
+/// makes all of it again, with the maps that the loader holds: pods talk, and connections with services go on where they were.
+#[test]
+fn pins_that_are_taken_away_come_back_with_every_connection() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let mut bed = bed(&[(0, 1), (1, 0)])?;
+    let mut lasting = Vec::new();
+    for to in [cluster_ip(1, true), cluster_ip(1, false)] {
+        let mut session = Session::open(&bed.pod(0, 0).netns, Protocol::Tcp, to)?;
+        let seen = session.ask()?;
+        lasting.push((session, seen));
+    }
+    let pins = bed.node(0).pins();
+    let entries = |pins: &Path| Ok::<_, anyhow::Error>(connections::list(pins)?.len());
+    let before = entries(&pins)?;
+    fs::remove_dir_all(&pins).with_context(|| format!("rm -r {}", pins.display()))?;
+    // A look is due twice a minute; a reload is one, too.
+    bed.cluster.podlane[0].loader()?.reload()?;
+    for (session, seen) in &mut lasting {
+        let again = session.ask()?;
+        ensure!(again == *seen, "{seen:?} before, and then {again:?}");
+    }
+    ensure!(entries(&pins)? >= before, "{before} entries of connections before, {} now", entries(&pins)?);
+    for pod in [bed.pod(0, 1), bed.pod(1, 0)] {
+        for ip in pod.ips() {
+            traffic::every_kind(&bed.pod(0, 0).netns, (&pod.netns, ip))?;
+        }
+    }
+    // The next loader finds everything as ever.
+    bed.cluster.podlane[0].kill()?;
+    bed.cluster.podlane[0].start_loader()?;
+    for (session, seen) in &mut lasting {
+        let again = session.ask()?;
+        ensure!(again == *seen, "{seen:?} before, and then {again:?}");
+    }
     Ok(())
 }
 

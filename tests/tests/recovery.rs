@@ -1,6 +1,8 @@
 //! Forwarding outlives the loader, and the loader finds its way back: killed, stopped, started twice, reloaded, and what a
 //! cleanup leaves.
 
+use std::fs;
+
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use testbed::{
@@ -142,6 +144,25 @@ fn maps_of_another_size_lose_nothing() -> Result<()> {
         node.start()?;
         ensure!(flows::places(&node.pins())? == size, "room for another number of flows");
         conversations.go_on().with_context(|| format!("with room for {size} pods"))?;
+    }
+    conversations.finish()
+}
+
+/// OP-1: a build whose entries mean something else than those of the build before gets maps of its own for them, under load, and
+/// nothing is lost. The build before is this one without what says whose the pinned maps are.
+#[test]
+fn maps_of_the_build_before_lose_nothing() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let mut cluster = cluster::two_nodes().start()?;
+    let conversations = Conversations::start(&cluster)?;
+    for turn in 0..2 {
+        let node = &mut cluster.podlane[0];
+        node.stop()?;
+        fs::remove_file(node.pins().join("revisions")).context("the revisions of the pinned maps")?;
+        node.start()?;
+        let log = node.loader()?.log();
+        ensure!(log.contains("map routes4 is made anew"), "turn {turn}: {log}");
+        conversations.go_on().with_context(|| format!("turn {turn}"))?;
     }
     conversations.finish()
 }
