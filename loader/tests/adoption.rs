@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{fs, os::unix::fs::symlink, path::Path, process};
+use std::{fs, os::unix::fs::symlink, path::Path, process, thread};
 
 use aya::maps::{HashMap, Map, MapData, MapInfo};
 use common::{
@@ -13,6 +13,10 @@ use loader::{
     bpf::{self, BpfError, Programs},
     desired::Capacities,
     paths::NodePaths,
+};
+use nix::{
+    mount::{MsFlags, mount, umount},
+    sched::{CloneFlags, unshare},
 };
 use support::can_run;
 
@@ -50,7 +54,11 @@ struct Pins(NodePaths);
 
 impl Pins {
     fn new(test: &str) -> Self {
-        Self(NodePaths::new(Path::new("/sys/fs/bpf"), &format!("plL-{}-{test}", process::id())))
+        Self::at(Path::new("/sys/fs/bpf"), test)
+    }
+
+    fn at(bpffs: &Path, test: &str) -> Self {
+        Self(NodePaths::new(bpffs, &format!("plL-{}-{test}", process::id())))
     }
 
     fn load(&self, capacities: Capacities) -> Result<Programs, BpfError> {
@@ -197,4 +205,30 @@ fn pins_that_were_taken_away_are_made_again() {
     fs::remove_file(pins.0.map(name::PODS4)).unwrap();
     programs.ensure_pinned().unwrap();
     assert_eq!(ids(), before);
+}
+
+/// So they are when all of the BPF file system has been taken away.
+#[test]
+fn a_bpf_file_system_that_was_unmounted_is_mounted_again() {
+    if !can_run() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let bpffs = directory.path();
+    let test = || {
+        // What is mounted here is seen by nobody else, and goes with the thread.
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+        bpf::check_environment(bpffs).unwrap();
+        let pins = Pins::at(bpffs, "unmounted");
+        let mut programs = pins.load(Capacities::default()).unwrap();
+        programs.commit().unwrap();
+        let before = pins.id(name::CONNTRACK4);
+        umount(bpffs).unwrap();
+        assert!(!pins.0.pins().exists());
+        programs.ensure_pinned().unwrap();
+        assert_eq!(pins.id(name::CONNTRACK4), before);
+        assert_eq!(pins.besides(), Vec::<String>::new());
+    };
+    thread::scope(|scope| scope.spawn(test).join()).unwrap();
 }
