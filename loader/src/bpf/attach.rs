@@ -39,9 +39,8 @@ impl fmt::Display for TcWay {
 /// The kernel has no TCX, and nothing else will do; or it can't tell now.
 pub fn tc_way(mode: TcMode) -> Result<TcWay, BpfError> {
     match mode {
-        TcMode::Clsact => Ok(TcWay::Clsact),
         TcMode::Auto | TcMode::Tcx if tcx::exists()? => Ok(TcWay::Tcx),
-        TcMode::Auto => Ok(TcWay::Clsact),
+        TcMode::Auto | TcMode::Clsact => Ok(TcWay::Clsact),
         TcMode::Tcx => Err(BpfError::NoTcx),
     }
 }

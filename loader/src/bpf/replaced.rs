@@ -57,7 +57,7 @@ pub(super) fn incompatible(
         }
         if found == *defined {
             log::info!(
-                "map {map} is made anew: its entries mean something else than those of the pinned one"
+                "map {map} is made anew: its entries may mean something else than those of the pinned one"
             );
         } else {
             log::info!("map {map} is made anew: {defined}, where the pinned one is {found}");

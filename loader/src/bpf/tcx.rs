@@ -94,7 +94,7 @@ fn attached(ifindex: u32, direction: Direction) -> io::Result<Vec<u32>> {
     struct Query {
         ifindex: u32,
         attach_type: u32,
-        query_flags: u32,
+        flags: u32,
         attach_flags: u32,
         programs: u64,
         count: u32,
@@ -111,7 +111,7 @@ fn attached(ifindex: u32, direction: Direction) -> io::Result<Vec<u32>> {
             Direction::Ingress => BPF_TCX_INGRESS,
             Direction::Egress => BPF_TCX_EGRESS,
         },
-        query_flags: 0,
+        flags: 0,
         attach_flags: 0,
         programs: programs.as_mut_ptr() as u64,
         count: u32::try_from(programs.len()).map_err(io::Error::other)?,
