@@ -181,6 +181,30 @@ fn maps_whose_entries_mean_something_else_are_made_anew() {
     assert_eq!(pins.id(name::PODS4), pods4);
 }
 
+/// OP-1: what is remembered of flows and ways has had other layouts: a pinned map with another one is not taken for it.
+#[test]
+fn a_map_of_another_layout_is_made_anew() {
+    if !can_run() {
+        return;
+    }
+    let pins = Pins::new("layouts");
+    let start = || pins.load(Capacities::default()).unwrap().commit().unwrap();
+    let layouts = || {
+        [name::FLOWS4, name::HOPS].map(|map| {
+            let info = MapInfo::from_pin(pins.0.map(map)).unwrap();
+            (info.key_size(), info.value_size(), info.max_entries())
+        })
+    };
+    start();
+    let before = layouts();
+    // Both are arrays, of values of different lengths.
+    assert_ne!(before[0].1, before[1].1);
+    fs::rename(pins.0.map(name::HOPS), pins.0.map(name::FLOWS4)).unwrap();
+    start();
+    assert_eq!(layouts(), before);
+    assert_eq!(pins.besides(), Vec::<String>::new());
+}
+
 /// Pins that are taken away while the loader runs are made again, with the same maps.
 #[test]
 fn pins_that_were_taken_away_are_made_again() {
