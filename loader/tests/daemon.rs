@@ -338,6 +338,25 @@ fn routes_of_the_build_before_are_not_written_to() {
 }
 
 #[test]
+fn what_was_attached_is_so_again_when_its_pins_were_taken_away() {
+    with_node(|mut node| {
+        let web = Netns::new();
+        node.provide("web", &web);
+        node.configure(&[("web", 4)], "[xdp]\nmode = \"generic\"");
+        node.start();
+        let (before, endpoint) = (node.attached(), node.endpoint(4));
+        let uplink = node.link("up0").unwrap();
+        assert!(before.contains(&format!("uplink_xdp_{}", uplink.index)), "{before:?}");
+        fs::remove_dir_all(node.paths.pins()).unwrap();
+        node.signal(Signal::SIGHUP);
+        // The kernel takes XDP off its device when it finds the time, and takes no other before.
+        wait_until("everything is attached", || node.attached() == before);
+        assert_eq!(node.endpoint(4), endpoint);
+        wait_until("all is well", || node.state().problems.is_empty());
+    });
+}
+
+#[test]
 fn an_uplink_may_go_and_come_back_and_the_gateway_is_made_again() {
     with_node(|mut node| {
         node.configure(&[], PEER);
