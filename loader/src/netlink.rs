@@ -13,10 +13,11 @@ mod route;
 mod socket;
 
 pub use self::{
+    address::Address,
     error::NetlinkError,
     filter::{Direction, Filter},
     link::{Link, VethEnd, XdpPrograms},
     monitor::{LinkNews, Monitor},
     route::Route,
-    socket::Handle,
+    socket::{Handle, Listing},
 };

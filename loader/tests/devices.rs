@@ -2,7 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{fs, net::IpAddr};
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    process::Command,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
 
 use ipnet::IpNet;
 use loader::{
@@ -49,7 +55,8 @@ fn pod(netns: &Netns) -> Pod {
 fn ensure_pod(netlink: &mut Handle, pod: &Pod) -> Result<Link, PodError> {
     let own = device::Netns::current().unwrap().id();
     let gateways = vec![ip("10.200.0.1"), ip("fd00:10:200::1")];
-    let spec = PodSpec { owner: OWNER, pod, host_mac: MAC, mtu: 1450, gateways };
+    let pod_cidrs = &[net("10.200.0.0/24"), net("fd00:10:200::/64")];
+    let spec = PodSpec { owner: OWNER, pod, host_mac: MAC, mtu: 1450, gateways, pod_cidrs };
     let (link, problem) = device::ensure_pod(netlink, own, &spec)?;
     assert!(problem.is_none(), "{problem:?}");
     Ok(link)
@@ -305,6 +312,142 @@ fn addresses_of_a_pod_follow_the_configuration() {
             assert_eq!(eth0.mac, Some([0x0a, 0x58, 10, 200, 0, 7]));
         });
     });
+}
+
+/// What a pod adds of its own stays, be it for `allowed-sources` or for nobody.
+#[test]
+fn only_addresses_that_podlane_gave_are_taken_away() {
+    if !can_run() {
+        return;
+    }
+    in_new_netns(|| {
+        let mut netlink = Handle::open().unwrap();
+        let netns = Netns::new();
+        let mut pod = pod(&netns);
+        ensure_pod(&mut netlink, &pod).unwrap();
+        let own = ["192.0.2.1/32", "203.0.113.7/24", "2001:db8::7/64"];
+        netns.run(|| {
+            let eth0 = Handle::open().unwrap().link("eth0").unwrap().unwrap();
+            own.iter().for_each(|own| ip_addr_add(own));
+            // As a loader that marked nothing gave it.
+            ip_addr_add("10.200.0.9/32");
+            assert_eq!(Handle::open().unwrap().addresses(&eth0).unwrap().len(), 6);
+        });
+        ensure_pod(&mut netlink, &pod).unwrap();
+        let addresses = || {
+            let mut inside = Handle::open().unwrap();
+            let eth0 = inside.link("eth0").unwrap().unwrap();
+            let mut addresses = inside.addresses(&eth0).unwrap();
+            addresses.sort();
+            addresses
+        };
+        let with = |given: &[&str]| {
+            let mut all: Vec<IpNet> = own.iter().chain(given).map(|address| net(address)).collect();
+            all.sort();
+            all
+        };
+        assert_eq!(netns.run(addresses), with(&["10.200.0.4/32", "fd00:10:200::4/128"]));
+
+        // As when the node's pod CIDRs have changed: these are in none any more.
+        pod.addresses = vec![ip("10.77.0.4")];
+        ensure_pod(&mut netlink, &pod).unwrap();
+        assert_eq!(netns.run(addresses), with(&["10.77.0.4/32"]));
+        pod.addresses = vec![ip("10.88.0.4")];
+        ensure_pod(&mut netlink, &pod).unwrap();
+        assert_eq!(netns.run(addresses), with(&["10.88.0.4/32"]));
+    });
+}
+
+/// A pod that may configure its network is looked at as fast as any other, however much there is in its namespace and however
+/// fast that changes, and has what it needs.
+#[test]
+fn a_pod_with_any_number_of_routes_and_addresses_is_connected() {
+    if !can_run() {
+        return;
+    }
+    in_new_netns(|| {
+        let mut netlink = Handle::open().unwrap();
+        let netns = Netns::new();
+        let pod = pod(&netns);
+        ensure_pod(&mut netlink, &pod).unwrap();
+        // In the kernel's order these come before ours, which are beyond the bound then.
+        let own4 = |number: u32| Route {
+            destination: IpNet::from(IpAddr::from(Ipv4Addr::from_bits(0x0a64_0000 + number))),
+            gateway: None,
+            source: None,
+        };
+        let own6 = |number: u32| Route {
+            destination: IpNet::from(IpAddr::from(Ipv6Addr::from_bits(0xfc00 << 112 | u128::from(number)))),
+            gateway: None,
+            source: None,
+        };
+        let (eth0, everything) = netns.run(|| {
+            let mut inside = Handle::open().unwrap();
+            let (lo, eth0) = (inside.link("lo").unwrap().unwrap(), inside.link("eth0").unwrap().unwrap());
+            for number in 0..20_000 {
+                inside.add_route(&eth0, own4(number)).unwrap();
+            }
+            for number in 0..3_000 {
+                inside.add_route(&eth0, own6(number)).unwrap();
+                inside
+                    .add_address(&lo, IpNet::from(IpAddr::from(Ipv4Addr::from_bits(0x7f02_0000 + number))))
+                    .unwrap();
+            }
+            let listed = Handle::some_routes(&eth0, 100).unwrap();
+            assert!(!listed.is_whole && listed.found.len() <= 200, "{}", listed.found.len());
+            let everything = inside.routes(&eth0).unwrap();
+            for gone in everything.iter().filter(|route| ours(route)) {
+                inside.delete_route(&eth0, *gone).unwrap();
+            }
+            // With the last address of a device the kernel would take its routes away.
+            ip_addr_add("192.0.2.1/32");
+            inside.delete_address(&eth0, net("10.200.0.4/32")).unwrap();
+            (eth0, everything)
+        });
+        assert_eq!(everything.len(), 23_004);
+
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            // Every listing of addresses is of more than one moment.
+            scope.spawn(|| {
+                netns.run(|| {
+                    let mut inside = Handle::open().unwrap();
+                    let lo = inside.link("lo").unwrap().unwrap();
+                    while !over.load(Ordering::Relaxed) {
+                        inside.add_address(&lo, net("127.3.0.1/32")).unwrap();
+                        inside.delete_address(&lo, net("127.3.0.1/32")).unwrap();
+                    }
+                });
+            });
+            // Also when nothing is missing: written anew, it is the same.
+            let connected = [ensure_pod(&mut netlink, &pod), ensure_pod(&mut netlink, &pod)];
+            over.store(true, Ordering::Relaxed);
+            for connected in connected {
+                connected.unwrap();
+            }
+        });
+        netns.run(|| {
+            let mut inside = Handle::open().unwrap();
+            let addresses = inside.addresses(&eth0).unwrap();
+            assert!(addresses.contains(&net("10.200.0.4/32")), "{addresses:?}");
+            let mut now = inside.routes(&eth0).unwrap();
+            let mut before = everything;
+            now.sort();
+            before.sort();
+            assert!(now == before, "{} routes, {} before", now.len(), before.len());
+        });
+    });
+}
+
+/// Whether a pod's route is one that Podlane has made.
+fn ours(route: &Route) -> bool {
+    route.gateway.is_some() || [ip("10.200.0.1"), ip("fd00:10:200::1")].contains(&route.destination.addr())
+}
+
+/// Adds an address to the pod's `eth0` as somebody in it would, without any mark.
+fn ip_addr_add(address: &str) {
+    let output = Command::new("ip").args(["addr", "add", address, "dev", "eth0", "nodad"]).output().unwrap();
+    assert!(output.status.success(), "{address}: {output:?}");
 }
 
 #[test]

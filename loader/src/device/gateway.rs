@@ -133,11 +133,7 @@ fn sysctls(gateway: &Gateway<'_>) -> Result<(), DeviceError> {
 }
 
 /// Gives `link` these addresses, each as a host prefix, and no others.
-pub(super) fn ensure_addresses(
-    netlink: &mut Handle,
-    link: &Link,
-    wanted: &[IpAddr],
-) -> Result<(), DeviceError> {
+fn ensure_addresses(netlink: &mut Handle, link: &Link, wanted: &[IpAddr]) -> Result<(), DeviceError> {
     let current = netlink.addresses(link)?;
     let wanted: Vec<IpNet> = wanted.iter().copied().map(IpNet::from).collect();
     for address in wanted.iter().filter(|address| !current.contains(address)) {

@@ -12,14 +12,13 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{
     DeviceError, Netns, NetnsError, NetnsId, Owner, PodError, Sysctl,
-    gateway::ensure_addresses,
     offloads::{self, UNWANTED_OF_POD},
 };
 use crate::{
     desired::Pod,
     hash::fnv1a_64,
     mac::Mac,
-    netlink::{Handle, Link, NetlinkError, Route, VethEnd},
+    netlink::{Address, Handle, Link, Listing, NetlinkError, Route, VethEnd},
 };
 
 const REMEDY: &str = "delete or rename it";
@@ -28,6 +27,10 @@ const INNER_REMEDY: &str = "delete it, or set the pod's `interface` to another n
 /// How long a pod's side may take to have a carrier, and how often it is looked at.
 const CARRIER_PATIENCE: Duration = Duration::from_secs(2);
 const CARRIER_PAUSE: Duration = Duration::from_millis(1);
+
+/// How many addresses, and routes of each family, are looked at in a pod's namespace. A pod that may configure its network can have
+/// millions, and they would all be listed at every look; one that has more gets ours written anew instead.
+const MOST: usize = 2048;
 
 /// What a pod's devices should be.
 #[derive(Clone, Debug)]
@@ -42,6 +45,8 @@ pub struct PodSpec<'a> {
     pub mtu: u32,
     /// The gateway of each family.
     pub gateways: Vec<IpAddr>,
+    /// Where the node's pods have their addresses.
+    pub pod_cidrs: &'a [IpNet],
 }
 
 /// Name of a pod's host-side device: the same on every start, and short enough for any pod's name.
@@ -195,21 +200,21 @@ fn ensure_host_side(netlink: &mut Handle, host: &Link, spec: &PodSpec<'_>) -> Re
     Ok(())
 }
 
-/// Runs in the pod's namespace, because of the sysctl and the offloads.
+/// Runs in the pod's namespace, because of the sysctl, the offloads and the sockets that lists are taken by.
 fn ensure_inner_side(
     inside: &mut Handle,
     inner: &Link,
     spec: &PodSpec<'_>,
 ) -> Result<Option<DeviceError>, DeviceError> {
-    let Pod { addresses, interface, .. } = spec.pod;
+    let interface = spec.pod.interface.as_str();
     if let Some(loopback) = inside.link("lo")?.filter(|loopback| !loopback.up) {
         inside.set_up(&loopback)?;
     }
     ensure_link(inside, inner, spec.pod.mac(), spec.mtu)?;
-    if addresses.iter().any(IpAddr::is_ipv6) {
+    if spec.pod.addresses.iter().any(IpAddr::is_ipv6) {
         Sysctl { family: "ipv6", device: interface, key: "disable_ipv6" }.set("0")?;
     }
-    ensure_addresses(inside, inner, addresses)?;
+    ensure_addresses(inside, inner, spec)?;
     let problem = offloads::switch_off(interface, UNWANTED_OF_POD);
     if !inner.up {
         inside.set_up(inner)?;
@@ -245,10 +250,32 @@ fn routes(spec: &PodSpec<'_>) -> Vec<Route> {
     spec.gateways.iter().filter(has).flat_map(of).collect()
 }
 
+/// Adds the pod's addresses, each as a host prefix, and removes those that it had before: what bears our mark, and what is of a
+/// pod CIDR, as a loader that set no marks may have given it. The pod's other addresses are the pod's own.
+fn ensure_addresses(inside: &mut Handle, inner: &Link, spec: &PodSpec<'_>) -> Result<(), NetlinkError> {
+    let current = Handle::some_addresses(inner, MOST)?;
+    let wanted: Vec<IpNet> = spec.pod.addresses.iter().copied().map(IpNet::from).collect();
+    for address in wanted.iter().filter(|address| !current.iter().any(|current| current.net == **address)) {
+        inside.add_address(inner, *address)?;
+    }
+    let given = |address: &&Address| {
+        address.is_ours || spec.pod_cidrs.iter().any(|cidr| cidr.contains(&address.net.addr()))
+    };
+    for Address { net, .. } in current.iter().filter(given).filter(|address| !wanted.contains(&address.net)) {
+        log::info!("pod {}: removing address {net} from {}", spec.pod.name, inner.name);
+        inside.delete_address(inner, *net)?;
+    }
+    Ok(())
+}
+
 /// Adds what is missing, in order; replaces what leads elsewhere; leaves the pod's other routes to the pod.
 fn ensure_routes(inside: &mut Handle, inner: &Link, wanted: &[Route]) -> Result<(), NetlinkError> {
-    let current = inside.routes(inner)?;
+    let Listing { found: current, is_whole } = Handle::some_routes(inner, MOST)?;
     for route in wanted.iter().filter(|route| !current.contains(route)) {
+        if !is_whole {
+            inside.replace_route(inner, *route)?;
+            continue;
+        }
         if let Some(old) = current.iter().find(|old| old.destination == route.destination) {
             inside.delete_route(inner, *old)?;
         }

@@ -6,10 +6,22 @@ use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
-    address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope},
+    address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope},
 };
 
 use super::{Handle, Link, NetlinkError};
+
+/// Who has added an address, as the kernel remembers it since Linux 5.18 (`IFA_PROTO`): a number that iproute2 knows nobody by.
+const OURS: AddressProtocol = AddressProtocol::Other(0x50);
+
+/// An address of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// It, and the prefix that is on the link.
+    pub net: IpNet,
+    /// Whether [`Handle::add_address`] has marked it.
+    pub is_ours: bool,
+}
 
 impl Handle {
     /// The addresses of a link that are not link-local: those that somebody chose.
@@ -17,17 +29,28 @@ impl Handle {
         let all = RouteNetlinkMessage::GetAddress(AddressMessage::default());
         let answers = self.dump(&all).map_err(|refusal| refusal.of("list addresses of", &link.name))?;
         let addresses = answers.into_iter().filter_map(|answer| match answer {
-            RouteNetlinkMessage::NewAddress(message) if message.header.index == link.index => {
-                address_of(&message)
-            }
+            RouteNetlinkMessage::NewAddress(message) => address_of(&message, link.index),
+            _ => None,
+        });
+        Ok(addresses.map(|address| address.net).collect())
+    }
+
+    /// As [`addresses`](Self::addresses), in the calling thread's namespace and of the first `limit` addresses in it alone.
+    pub fn some_addresses(link: &Link, limit: usize) -> Result<Vec<Address>, NetlinkError> {
+        let all = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        let answers =
+            Self::dump_some(all, limit).map_err(|refusal| refusal.of("list addresses of", &link.name))?;
+        let addresses = answers.found.iter().filter_map(|answer| match answer {
+            RouteNetlinkMessage::NewAddress(message) => address_of(message, link.index),
             _ => None,
         });
         Ok(addresses.collect())
     }
 
-    /// Adds an address, usable at once: no duplicate address detection, since nobody else can have it.
+    /// Adds an address, usable at once: no duplicate address detection, since nobody else can have it. One that is there stays.
     pub fn add_address(&mut self, link: &Link, address: IpNet) -> Result<(), NetlinkError> {
         let mut message = address_message(link, address);
+        message.attributes.push(AddressAttribute::Protocol(OURS));
         if address.addr().is_ipv6() {
             message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
         }
@@ -57,8 +80,8 @@ fn address_message(link: &Link, address: IpNet) -> AddressMessage {
     message
 }
 
-fn address_of(message: &AddressMessage) -> Option<IpNet> {
-    if message.header.scope == AddressScope::Link {
+fn address_of(message: &AddressMessage, index: u32) -> Option<Address> {
+    if message.header.index != index || message.header.scope == AddressScope::Link {
         return None;
     }
     let local = message.attributes.iter().find_map(|attribute| match attribute {
@@ -69,7 +92,8 @@ fn address_of(message: &AddressMessage) -> Option<IpNet> {
         AddressAttribute::Address(address) => Some(*address),
         _ => None,
     });
-    IpNet::new(local.or(address)?, message.header.prefix_len).ok()
+    let net = IpNet::new(local.or(address)?, message.header.prefix_len).ok()?;
+    Some(Address { net, is_ours: message.attributes.contains(&AddressAttribute::Protocol(OURS)) })
 }
 
 /// The family of an address, as netlink has it.

@@ -6,13 +6,15 @@ use std::{
 };
 
 use ipnet::IpNet;
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
 };
 
-use super::{Handle, Link, NetlinkError, address::family};
+use super::{Handle, Link, Listing, NetlinkError, address::family};
+
+const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
 
 /// A route through one device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,16 +41,22 @@ impl Handle {
     /// The routes through `link` in the main table that somebody chose; not those that the kernel adds by itself.
     pub fn routes(&mut self, link: &Link) -> Result<Vec<Route>, NetlinkError> {
         let mut routes = Vec::new();
-        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            let mut message = RouteMessage::default();
-            message.header.address_family = family;
-            let answers = self
-                .dump(&RouteNetlinkMessage::GetRoute(message))
+        for family in FAMILIES {
+            let answers =
+                self.dump(&all(family)).map_err(|refusal| refusal.of("list routes of", &link.name))?;
+            routes.extend(routes_of(&answers, link));
+        }
+        Ok(routes)
+    }
+
+    /// As [`routes`](Self::routes), in the calling thread's namespace and of the first `limit` routes of each family in it alone.
+    pub fn some_routes(link: &Link, limit: usize) -> Result<Listing<Route>, NetlinkError> {
+        let mut routes = Listing { found: Vec::new(), is_whole: true };
+        for family in FAMILIES {
+            let answers = Self::dump_some(all(family), limit)
                 .map_err(|refusal| refusal.of("list routes of", &link.name))?;
-            routes.extend(answers.iter().filter_map(|answer| match answer {
-                RouteNetlinkMessage::NewRoute(message) => route_of(message, link.index),
-                _ => None,
-            }));
+            routes.found.extend(routes_of(&answers.found, link));
+            routes.is_whole &= answers.is_whole;
         }
         Ok(routes)
     }
@@ -59,6 +67,17 @@ impl Handle {
         self.request(message, NLM_F_CREATE | NLM_F_EXCL)
             .map(|_| ())
             .map_err(|refusal| refusal.of("add route", format!("{route} dev {}", link.name)))
+    }
+
+    /// Adds a route, in the place of one to the same destination that is as preferable; one that is there stays.
+    pub fn replace_route(&mut self, link: &Link, route: Route) -> Result<(), NetlinkError> {
+        let message = RouteNetlinkMessage::NewRoute(route_message(link.index, route));
+        match self.request(message, NLM_F_CREATE | NLM_F_REPLACE) {
+            Ok(_) => Ok(()),
+            // It is there, and another one before it.
+            Err(refusal) if refusal.is(libc::EEXIST) => Ok(()),
+            Err(refusal) => Err(refusal.of("replace route", format!("{route} dev {}", link.name))),
+        }
     }
 
     /// Deletes a route; one that is gone already is as good.
@@ -73,6 +92,19 @@ impl Handle {
             Err(refusal) => Err(refusal.of("delete route", format!("{route} dev {}", link.name))),
         }
     }
+}
+
+fn all(family: AddressFamily) -> RouteNetlinkMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family;
+    RouteNetlinkMessage::GetRoute(message)
+}
+
+fn routes_of(answers: &[RouteNetlinkMessage], link: &Link) -> impl Iterator<Item = Route> {
+    answers.iter().filter_map(|answer| match answer {
+        RouteNetlinkMessage::NewRoute(message) => route_of(message, link.index),
+        _ => None,
+    })
 }
 
 fn route_message(index: u32, route: Route) -> RouteMessage {

@@ -22,6 +22,15 @@ pub struct Handle {
     sequence: u32,
 }
 
+/// What there is of something, or part of it.
+#[derive(Clone, Debug)]
+pub struct Listing<T> {
+    /// What was found.
+    pub found: Vec<T>,
+    /// Whether that is all, and of one moment; if not, there may be what was not found.
+    pub is_whole: bool,
+}
+
 /// Why a request failed, before it is known what it was about.
 pub(super) struct Refusal {
     source: io::Error,
@@ -65,7 +74,7 @@ impl Handle {
         flags: u16,
     ) -> Result<Vec<RouteNetlinkMessage>, Refusal> {
         self.send(message, flags | NLM_F_ACK)?;
-        Ok(self.receive()?.0)
+        Ok(self.receive(usize::MAX)?.0)
     }
 
     /// Lists objects, again if they changed meanwhile.
@@ -75,11 +84,25 @@ impl Handle {
     ) -> Result<Vec<RouteNetlinkMessage>, Refusal> {
         for _ in 0..DUMP_ATTEMPTS {
             self.send(message.clone(), NLM_F_DUMP)?;
-            if let (answers, true) = self.receive()? {
+            if let (answers, true) = self.receive(usize::MAX)? {
                 return Ok(answers);
             }
         }
         Err(io::Error::new(io::ErrorKind::Interrupted, "changed at every attempt to list it").into())
+    }
+
+    /// Lists objects of the calling thread's namespace, whose owner may have as many as he likes and change them all the time: no
+    /// more than `limit`, and once.
+    ///
+    /// By a socket of its own, which is closed then: the kernel would send the other answers before it answers anything else.
+    pub(super) fn dump_some(
+        message: RouteNetlinkMessage,
+        limit: usize,
+    ) -> Result<Listing<RouteNetlinkMessage>, Refusal> {
+        let mut handle = Self::open()?;
+        handle.send(message, NLM_F_DUMP)?;
+        let (found, is_whole) = handle.receive(limit)?;
+        Ok(Listing { found, is_whole })
     }
 
     fn send(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
@@ -94,8 +117,8 @@ impl Handle {
         self.socket.send(&bytes, 0).map(|_| ())
     }
 
-    /// Receives up to the end of the answers; false if they are not of one moment.
-    fn receive(&self) -> Result<(Vec<RouteNetlinkMessage>, bool), Refusal> {
+    /// Receives up to the end of the answers, or `limit` of them; false if they are not all, or not of one moment.
+    fn receive(&self, limit: usize) -> Result<(Vec<RouteNetlinkMessage>, bool), Refusal> {
         let mut answers = Vec::new();
         let mut consistent = true;
         loop {
@@ -107,6 +130,7 @@ impl Handle {
                 }
                 consistent &= header.flags & NLM_F_DUMP_INTR == 0;
                 match payload {
+                    NetlinkPayload::InnerMessage(_) if answers.len() >= limit => return Ok((answers, false)),
                     NetlinkPayload::InnerMessage(answer) => answers.push(answer),
                     NetlinkPayload::Error(error) if error.code.is_some() => return Err(refused(&error)),
                     NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => return Ok((answers, consistent)),

@@ -31,7 +31,8 @@ impl Pods {
         let mut pods = Self::default();
         for pod in &desired.pods {
             let gateways = desired.node.gateways().collect();
-            let spec = PodSpec { owner, pod, host_mac: desired.node.mac, mtu, gateways };
+            let pod_cidrs = &desired.node.pod_cidrs;
+            let spec = PodSpec { owner, pod, host_mac: desired.node.mac, mtu, gateways, pod_cidrs };
             let error = match device::ensure_pod(netlink, own, &spec) {
                 Ok((link, problem)) => {
                     pods.errors.extend(problem.map(|problem| format!("pod {}: {problem}", pod.name)));
