@@ -87,11 +87,16 @@ impl Netns {
             setns(&self.file, CloneFlags::CLONE_NEWNET)?;
             Ok(work())
         };
-        let outcome: io::Result<T> = thread::scope(|scope| {
-            let joined = scope.spawn(inside).join();
-            joined.unwrap_or_else(|_| Err(io::Error::other("the thread inside it panicked")))
-        });
-        outcome.map_err(failed("setns", &self.path))
+        thread::scope(|scope| {
+            // Not `Scope::spawn`, which panics where no thread can be had.
+            let thread = thread::Builder::new()
+                .spawn_scoped(scope, inside)
+                .map_err(failed("start a thread for", &self.path))?;
+            let joined = thread.join();
+            let outcome: io::Result<T> =
+                joined.unwrap_or_else(|_| Err(io::Error::other("the thread inside it panicked")));
+            outcome.map_err(failed("setns", &self.path))
+        })
     }
 }
 

@@ -250,7 +250,7 @@ fn names_in(netns: &Path, ifindexes: &[u32]) -> Option<HashMap<u32, String>> {
 fn in_netns<T: Send>(netns: &Path, look_up: impl FnOnce() -> T + Send) -> Option<T> {
     let netns = File::open(netns).ok()?;
     let enter = || setns(netns, CloneFlags::CLONE_NEWNET).ok().map(|()| look_up());
-    thread::scope(|scope| scope.spawn(enter).join()).ok().flatten()
+    thread::scope(|scope| thread::Builder::new().spawn_scoped(scope, enter).ok()?.join().ok().flatten())
 }
 
 #[cfg(test)]
