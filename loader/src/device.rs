@@ -16,7 +16,7 @@ pub use self::{
     alias::Owner,
     error::{DeviceError, PodError},
     ethtool::{Ethtool, Features},
-    gateway::{Gateway, ensure_gateway, remove_gateways},
+    gateway::{Gateway, check_gateway, ensure_gateway, remove_gateways},
     netns::{Netns, NetnsError, NetnsId, cookie},
     offloads::merging_datagrams,
     pod::{PodSpec, await_pod, ensure_pod, find_pod_device, host_device_name, remove_strangers},

@@ -8,16 +8,20 @@
 //! | `daemon` | the loop: reload, resync, record |
 //! | `source` | the file, and what it asked for when it was read |
 //! | `events` | what wakes the loop: signals, the file, links, mounts |
+//! | `pace` | how soon news is acted on |
 //! | `health` | answers to load balancers about local endpoints |
 //! | `cleanup` | takes everything away |
 //! | `lock`, `notify` | one loader per node; the service manager told |
+//! | `descriptors` | as many open files as may be |
 
 mod cleanup;
 mod daemon;
+mod descriptors;
 mod events;
 mod health;
 mod lock;
 mod notify;
+mod pace;
 mod reconcile;
 mod source;
 mod watch;
@@ -61,6 +65,7 @@ fn run_until_told(options: &RunOptions) -> anyhow::Result<()> {
     let paths = NodePaths::new(&options.bpffs, &source.desired.node.name);
     bpf::check_environment(&options.bpffs)?;
     let lock = NodeLock::take(&paths)?;
+    descriptors::allow_all();
     let reconciler = Reconciler::new(paths.clone(), options.object.as_deref())?;
     let mut daemon = Daemon::new(source, paths, reconciler);
     daemon.start()?;

@@ -226,6 +226,59 @@ fn a_bad_file_is_refused_whole_and_a_good_one_applied() {
     });
 }
 
+/// What was in the way goes, and nobody writes the file again or sends a signal.
+#[test]
+fn a_file_that_the_node_was_not_ready_for_is_applied_as_soon_as_it_is() {
+    with_node(|mut node| {
+        node.configure(&[], PEER);
+        node.start();
+        // Enough for a peer, and nothing else can refuse it once the uplink takes it.
+        node.configure(&[], &format!("[overlay]\nmtu = 1500\n{PEER}"));
+        node.wait_for_log("not reloaded");
+        wait_until("the refusal is on record", || node.state().last_reload.is_some_and(|reload| !reload.ok));
+        let uplink = node.link("up0").unwrap();
+        // Not yet enough: another reason, which is told too.
+        node.netlink.set_mtu(&uplink, 1520).unwrap();
+        node.wait_for_log("still not reloaded");
+        wait_until("that is on record, too", || {
+            let error = node.state().last_reload.and_then(|reload| reload.error);
+            error.is_some_and(|error| error.contains("an uplink MTU of 1520"))
+        });
+        assert_eq!(node.link("podlane0").unwrap().mtu, 1470);
+
+        node.netlink.set_mtu(&uplink, 1550).unwrap();
+        wait_until("the MTU is that of the file", || {
+            node.link("podlane0").is_some_and(|link| link.mtu == 1500)
+        });
+        wait_until("that is on record", || node.state().last_reload.is_some_and(|reload| reload.ok));
+        assert_eq!(node.log().matches("] still not reloaded").count(), 1, "{}", node.log());
+    });
+}
+
+#[test]
+fn as_many_files_may_be_open_as_the_process_may_allow_itself() {
+    with_node(|node| {
+        let path = node.directory.path().join("notify");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        manager.set_read_timeout(Some(deadline())).unwrap();
+        node.configure(&[], "");
+        let loader: Command = node.command();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "ulimit -S -n 300 && exec \"$0\" \"$@\""]).arg(loader.get_program());
+        let mut child = shell.args(loader.get_args()).env("NOTIFY_SOCKET", &path).spawn().unwrap();
+        let ready = manager.recv(&mut [0; 32]);
+        let limits = fs::read_to_string(format!("/proc/{}/limits", child.id()));
+        let _ = child.kill();
+        child.wait().unwrap();
+        ready.unwrap();
+        let limits = limits.unwrap();
+        let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+        let [soft, hard, ..] = files.split_whitespace().collect::<Vec<_>>()[..] else { panic!("{files}") };
+        assert_eq!(soft, hard);
+        assert_ne!(soft, "300", "nothing to be raised");
+    });
+}
+
 #[test]
 fn other_facts_of_the_node_are_other_programs_in_the_same_links() {
     with_node(|mut node| {

@@ -60,6 +60,11 @@ pub fn ensure_gateway(
     Ok((link, problems))
 }
 
+/// Whether the gateway device can be made, or is there already: an error if its name is somebody else's.
+pub fn check_gateway(netlink: &mut Handle, gateway: &Gateway<'_>) -> Result<(), DeviceError> {
+    netlink.link(gateway.name)?.map_or(Ok(()), |link| check_owner(&link, gateway))
+}
+
 /// Deletes the node's gateway devices but the one called `keep`, and with each its addresses and routes. Returns which.
 pub fn remove_gateways(
     netlink: &mut Handle,

@@ -12,7 +12,8 @@ use std::{
 use super::{
     events::{Events, Happened},
     notify,
-    reconcile::{Outcome, Reconciler, RememberedSlots, check_ports},
+    pace::Pace,
+    reconcile::{Circumstances, LOOPBACK, Outcome, Reconciler, RememberedSlots, check_ports},
     source::Source,
 };
 use crate::{
@@ -23,6 +24,7 @@ use crate::{
     netlink::LinkNews,
     paths::NodePaths,
     state::{Reload, State},
+    sync::{SyncError, slots::SlotsError},
 };
 
 /// How often everything is looked at again although nothing has happened: somebody may have changed a route or a pin.
@@ -33,6 +35,8 @@ const RETRY: Duration = Duration::from_secs(2);
 /// A running loader.
 pub(super) struct Daemon {
     source: Source,
+    /// What a newer file asks for, which the node could not be brought to.
+    refused: Option<Refused>,
     paths: NodePaths,
     reconciler: Reconciler,
     remembered: RememberedSlots,
@@ -43,8 +47,20 @@ pub(super) struct Daemon {
     failure: Option<String>,
     /// When everything was last looked at.
     looked: Instant,
+    /// When it is looked at because of news.
+    pace: Pace,
+    /// When the file was last looked at although nothing told of it.
+    reread: Instant,
     /// Which namespace each pod's file was of when it was last looked at.
     namespaces: HashMap<PathBuf, (u64, u64)>,
+}
+
+/// A configuration that was refused for a reason that may pass: it is tried again without being written again.
+struct Refused {
+    source: Source,
+    tried: Instant,
+    /// How things were then.
+    circumstances: Circumstances,
 }
 
 impl Daemon {
@@ -60,6 +76,7 @@ impl Daemon {
         }
         Self {
             source,
+            refused: None,
             paths,
             reconciler,
             remembered,
@@ -68,6 +85,8 @@ impl Daemon {
             outcome: None,
             failure: None,
             looked: Instant::now(),
+            pace: Pace::default(),
+            reread: Instant::now(),
             namespaces: HashMap::new(),
         }
     }
@@ -93,8 +112,9 @@ impl Daemon {
     pub(super) fn serve(&mut self, events: &Events) -> io::Result<()> {
         loop {
             let patience = if self.is_well() { RESYNC } else { RETRY };
+            let patience = self.pace.wait(Instant::now()).map_or(patience, |wait| wait.min(patience));
             let trace = self.reconciler.programs().and_then(Programs::trace);
-            let happened = events.wait(patience, trace.map(|trace| TraceLog::as_fd(trace)))?;
+            let mut happened = events.wait(patience, trace.map(|trace| TraceLog::as_fd(trace)))?;
             if let Some(trace) = self.reconciler.programs().and_then(Programs::trace) {
                 trace.flush();
             }
@@ -103,12 +123,52 @@ impl Daemon {
                 notify::stopping();
                 return Ok(());
             }
+            // Not every way in which the file can become another is an event in its directory.
+            if self.reread.elapsed() >= RESYNC {
+                self.reread = Instant::now();
+                if events.file_has_changed() {
+                    happened.reload.get_or_insert("the file has changed");
+                }
+            }
+            if self.concerns_us(&happened) {
+                self.pace.heard(Instant::now());
+            }
             if let Some(cause) = happened.reload {
                 self.reload(cause);
-            } else if self.concerns_us(&happened) || self.is_due() {
-                self.resync();
+                self.pace.settle();
+            } else if self.pace.is_due(Instant::now()) {
+                self.look();
+                self.pace.acted(Instant::now());
+            } else if happened.mounts && self.look_at_namespaces() != self.namespaces || self.is_due() {
+                self.look();
+                self.pace.settle();
             }
         }
+    }
+
+    /// Looks at everything, and tries again what was refused: when what decides has changed, and every now and then.
+    fn look(&mut self) {
+        let Some(refused) = &self.refused else { return self.resync() };
+        let circumstances = self.reconciler.circumstances(&refused.source.desired);
+        if refused.tried.elapsed() >= RESYNC || refused.circumstances != circumstances {
+            self.retry();
+        } else {
+            self.resync();
+        }
+    }
+
+    /// Tries again what was refused.
+    fn retry(&mut self) {
+        let Some(refused) = self.refused.take() else { return };
+        let error = self.change_to(refused.source).err().map(|error| one_line(error.as_ref()));
+        let before = self.last_reload.as_ref().and_then(|reload| reload.error.as_ref());
+        match &error {
+            Some(text) if before == Some(text) => return,
+            Some(text) => log::error!("still not reloaded, the node stays as it was: {text}"),
+            None => log::info!("reloaded, now that nothing is in its way"),
+        }
+        self.last_reload = Some(Reload { time: now(), ok: error.is_none(), error });
+        self.write_state();
     }
 
     /// Reads the configuration again; one that can't be realised is refused whole.
@@ -130,25 +190,38 @@ impl Daemon {
     }
 
     fn try_reload(&mut self) -> anyhow::Result<()> {
-        let newer = self.source.newer()?;
-        let desired = &newer.as_ref().unwrap_or(&self.source).desired;
-        let (old, new) = (&self.source.desired.node.name, &desired.node.name);
+        // Whatever was refused, the file may say something else now.
+        self.refused = None;
+        let Some(newer) = self.source.newer()? else {
+            check_ports(&self.source.desired)?;
+            self.resync();
+            return self.failure.clone().map_or(Ok(()), |failure| Err(anyhow::Error::msg(failure)));
+        };
+        let (old, new) = (&self.source.desired.node.name, &newer.desired.node.name);
         if old != new {
             anyhow::bail!(
                 "node.name has changed from {old} to {new}: that is another node; run `loader cleanup` and start anew"
             );
         }
-        check_ports(desired)?;
-        self.namespaces = namespaces_of(desired);
-        match self.reconciler.reconcile(desired, &self.remembered) {
+        self.change_to(newer)
+    }
+
+    /// Brings the node to what `newer` asks for, or leaves it as it was.
+    fn change_to(&mut self, newer: Source) -> anyhow::Result<()> {
+        let circumstances = self.reconciler.circumstances(&newer.desired);
+        self.namespaces = namespaces_of(&newer.desired);
+        let outcome = check_ports(&newer.desired)
+            .and_then(|()| self.reconciler.reconcile(&newer.desired, &self.remembered));
+        match outcome {
             Ok(outcome) => {
-                if let Some(newer) = newer {
-                    self.source = newer;
-                }
+                self.source = newer;
                 self.record(outcome);
                 Ok(())
             }
             Err(error) => {
+                if may_pass(&error) {
+                    self.refused = Some(Refused { source: newer, tried: Instant::now(), circumstances });
+                }
                 self.resync();
                 Err(error)
             }
@@ -214,19 +287,22 @@ impl Daemon {
         since >= RESYNC || since >= RETRY && (trouble() || self.look_at_namespaces() != self.namespaces)
     }
 
+    /// Whether there is news of a link that matters.
     fn concerns_us(&self, happened: &Happened) -> bool {
         let link = |news: &LinkNews| match news {
             LinkNews::Lost => true,
             LinkNews::Gone(link) | LinkNews::Changed(link) => {
                 let node = &self.source.desired.node;
+                let refused = self.refused.as_ref().map(|refused| &refused.source.desired.node);
                 link.name == node.gateway_device
-                    || node.uplinks.contains(&link.name)
+                    || link.name == LOOPBACK
+                    || [Some(node), refused].into_iter().flatten().any(|node| node.uplinks.contains(&link.name))
                     // One on top of an uplink may be what XDP is given up for.
                     || link.below.is_some()
                     || self.source.desired.pods.iter().any(|pod| host_device_name(&pod.name) == link.name)
             }
         };
-        happened.links.iter().any(link) || (happened.mounts && self.look_at_namespaces() != self.namespaces)
+        happened.links.iter().any(link)
     }
 
     fn look_at_namespaces(&self) -> HashMap<PathBuf, (u64, u64)> {
@@ -280,6 +356,30 @@ fn namespaces_of(desired: &Desired) -> HashMap<PathBuf, (u64, u64)> {
     desired.pods.iter().filter_map(|pod| identity(&pod.netns)).collect()
 }
 
+/// Whether what was refused for this reason may be taken later as it is. No map gets room by waiting, and to try it would change devices
+/// in vain.
+fn may_pass(error: &anyhow::Error) -> bool {
+    let is_full = |error: &SyncError| matches!(error, SyncError::Full { .. });
+    !error.is::<SlotsError>() && !error.downcast_ref().is_some_and(is_full)
+}
+
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+    use crate::desired::MtuError;
+
+    #[test]
+    fn only_what_may_pass_is_tried_again() {
+        let full = SyncError::Full { map: "routes4", capacity: 2, wanted: 3, key: "routes" };
+        let slots: Result<(), _> = Err(SlotsError { wanted: 2, capacity: 1 });
+        assert!(!may_pass(&full.into()));
+        assert!(!may_pass(&slots.context("pods (`pods` in [maps])").unwrap_err()));
+        assert!(may_pass(&MtuError::NoUplink.into()));
+    }
 }

@@ -91,6 +91,11 @@ impl Events {
         Ok(happened)
     }
 
+    /// Whether the file is another than when it was last looked at, be that seen from its directory or not.
+    pub(super) fn file_has_changed(&self) -> bool {
+        self.file.borrow_mut().has_changed()
+    }
+
     fn take_signals(&self, happened: &mut Happened) -> io::Result<()> {
         while let Some(signal) = self.signals.read_signal()? {
             match i32::try_from(signal.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok()) {

@@ -21,7 +21,7 @@ use common::counters::Hook;
 
 use self::{pods::Pods, sockets::Sockets, xdp::Xdp};
 pub(super) use self::{
-    services::{check_ports, set_accept_local},
+    services::{LOOPBACK, check_ports, set_accept_local},
     slots::RememberedSlots,
 };
 use super::health::HealthChecks;
@@ -80,6 +80,9 @@ pub(super) struct Outcome {
     /// What is not as it should be.
     pub(super) problems: Vec<String>,
 }
+
+/// See [`Reconciler::circumstances`].
+pub(super) type Circumstances = Vec<Option<(u32, bool, u32)>>;
 
 /// Devices of the node, as they were found or made.
 struct Devices {
@@ -180,9 +183,10 @@ impl Reconciler {
         let mtus: Vec<u32> = self.uplink_mtus.values().copied().collect();
         let overlay_mtu = desired.overlay_mtu(&mtus)?;
         let uplink_mtu = mtus.iter().copied().min().unwrap_or(overlay_mtu);
+        // What may refuse `desired` comes before what changes devices.
+        let loopback = self.ensure_loopback(desired)?;
         let gateway = self.ensure_gateway(desired, overlay_mtu, problems)?;
         let pods = Pods::ensure(&mut self.netlink, self.own, desired, overlay_mtu)?;
-        let loopback = self.ensure_loopback(desired)?;
         Ok(Devices { gateway, uplinks, pods, loopback, overlay_mtu, uplink_mtu })
     }
 
@@ -203,8 +207,7 @@ impl Reconciler {
         if !services::are_called_at_node(desired) {
             return Ok(None);
         }
-        set_accept_local(&self.paths, true)?;
-        let device = services::LOOPBACK;
+        let device = LOOPBACK;
         let link = self.netlink.link(device)?;
         if let Some(link) = link.as_ref().filter(|link| !link.up) {
             anyhow::bail!(
@@ -212,7 +215,19 @@ impl Reconciler {
                 link.name
             );
         }
+        set_accept_local(&self.paths, true)?;
         Ok(link)
+    }
+
+    /// What there is of devices that are not the loader's and on which it depends whether the node can be brought to `desired`: of
+    /// each uplink, and of the loopback device, its number, whether it is up, and its MTU.
+    pub(super) fn circumstances(&mut self, desired: &Desired) -> Circumstances {
+        let names = desired.node.uplinks.iter().map(String::as_str).chain([LOOPBACK]);
+        let circumstance = |name| {
+            let link = self.netlink.link(name).ok()??;
+            Some((link.index, link.up, link.mtu))
+        };
+        names.map(circumstance).collect()
     }
 
     /// The uplinks that are there. One that has gone keeps its MTU in mind, for when it is back.
@@ -255,9 +270,6 @@ impl Reconciler {
     ) -> anyhow::Result<Link> {
         let node = &desired.node;
         let owner = Owner { node: &node.name };
-        for name in device::remove_gateways(&mut self.netlink, owner, Some(&node.gateway_device))? {
-            log::info!("removed gateway device {name}, which is now {}", node.gateway_device);
-        }
         let peers = desired.peers.iter().flat_map(|peer| &peer.pod_cidrs);
         let gateway = Gateway {
             owner,
@@ -273,6 +285,10 @@ impl Reconciler {
                 .chain(services::destinations(desired))
                 .collect(),
         };
+        device::check_gateway(&mut self.netlink, &gateway)?;
+        for name in device::remove_gateways(&mut self.netlink, owner, Some(&node.gateway_device))? {
+            log::info!("removed gateway device {name}, which is now {}", node.gateway_device);
+        }
         let (link, errors) = device::ensure_gateway(&mut self.netlink, &gateway)?;
         problems.extend(errors.iter().map(ToString::to_string));
         Ok(link)

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// The device by which the node calls its own addresses.
-pub(super) const LOOPBACK: &str = "lo";
+pub(in crate::run) const LOOPBACK: &str = "lo";
 const PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 
 /// What the services should be.
