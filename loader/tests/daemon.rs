@@ -256,6 +256,32 @@ fn a_file_that_the_node_was_not_ready_for_is_applied_as_soon_as_it_is() {
 }
 
 #[test]
+fn a_node_port_that_waits_for_the_loopback_device_changes_nothing_until_it_is_up() {
+    with_node(|mut node| {
+        node.configure(&[], "");
+        node.start();
+        let gateway = node.link("podlane0").unwrap();
+        let service = "[[service]]\nname = \"default/web\"\ncluster-ip = [\"10.32.0.1\"]\n\
+                       [[service.port]]\nport = 80\nnode-port = 30080\nbackend = [{ ip = \"10.200.0.4\" }]\n";
+        node.configure(&[], &format!("gateway = \"other0\"\n{service}"));
+        node.wait_for_log("device lo is down");
+        wait_until("the refusal is on record", || node.state().last_reload.is_some_and(|reload| !reload.ok));
+        assert_eq!(node.link("podlane0"), Some(gateway), "the old one stays");
+        assert!(node.link("other0").is_none());
+
+        let loopback = node.link("lo").unwrap();
+        node.netlink.set_up(&loopback).unwrap();
+        wait_until("the gateway is the other one", || {
+            node.link("other0").is_some() && node.link("podlane0").is_none()
+        });
+        wait_until("that is on record", || node.state().last_reload.is_some_and(|reload| reload.ok));
+        wait_until("the node port is programmed", || {
+            node.attached().contains(&format!("from_host_{}", loopback.index))
+        });
+    });
+}
+
+#[test]
 fn as_many_files_may_be_open_as_the_process_may_allow_itself() {
     with_node(|node| {
         let path = node.directory.path().join("notify");
