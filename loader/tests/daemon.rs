@@ -281,6 +281,29 @@ fn a_node_port_that_waits_for_the_loopback_device_changes_nothing_until_it_is_up
     });
 }
 
+/// No news tells that this is out of the way: it is tried again every now and then, and until then nothing is touched.
+#[test]
+fn a_gateway_device_waits_for_its_name_and_the_old_one_stays() {
+    with_node(|mut node| {
+        node.configure(&[], "");
+        node.start();
+        let gateway = node.link("podlane0").unwrap();
+        node.netlink.create_sink("theirs", [2, 0, 0, 0, 0, 9], 1400).unwrap();
+        let theirs = node.link("theirs").unwrap();
+        node.configure(&[], "gateway = \"theirs\"");
+        node.wait_for_log("not reloaded");
+        wait_until("the refusal is on record", || node.state().last_reload.is_some_and(|reload| !reload.ok));
+        assert_eq!(node.link("podlane0"), Some(gateway));
+        assert_eq!(node.link("theirs").as_ref(), Some(&theirs));
+
+        node.netlink.delete_link(&theirs).unwrap();
+        wait_until("the name is the gateway's", || {
+            node.link("theirs").is_some() && node.link("podlane0").is_none()
+        });
+        wait_until("that is on record", || node.state().last_reload.is_some_and(|reload| reload.ok));
+    });
+}
+
 #[test]
 fn as_many_files_may_be_open_as_the_process_may_allow_itself() {
     with_node(|node| {
