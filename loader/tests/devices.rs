@@ -328,7 +328,9 @@ fn only_addresses_that_podlane_gave_are_taken_away() {
         let own = ["192.0.2.1/32", "203.0.113.7/24", "2001:db8::7/64"];
         netns.run(|| {
             let eth0 = Handle::open().unwrap().link("eth0").unwrap().unwrap();
-            own.iter().for_each(|own| ip_addr_add(own));
+            for address in own {
+                ip_addr_add(address);
+            }
             // As a loader that marked nothing gave it.
             ip_addr_add("10.200.0.9/32");
             assert_eq!(Handle::open().unwrap().addresses(&eth0).unwrap().len(), 6);
