@@ -9,7 +9,7 @@
 //!
 //! - what the loader writes, and a connection that is forgotten: `epochs`, numbers that are part of what is remembered. Whoever
 //!   changes something advances them afterwards, and then nothing that was remembered before holds any more;
-//! - the way to a peer, as the node's routing has it: is remembered apart ([`hops`](crate::hops)), and asked for anew as ever;
+//! - the way to a peer, as the node's routing has it: is remembered apart ([`hops`]), and asked for anew as ever;
 //! - anything else (what is written by hand), after [`FRESH`]: the next packet goes the long way, which also notes that the connection is
 //!   in use.
 //!

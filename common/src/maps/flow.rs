@@ -23,7 +23,7 @@ pub struct Flow<A> {
     pub packets: u32,
     /// Bytes that its connection does not know of yet, from the Ethernet header on.
     pub bytes: u32,
-    /// Whom it goes to: bytes of a [`ToPod`] or [`ToPeer`], as `outcome` says.
+    /// Whom it goes to: bytes of a `ToPod` or a [`ToPeer`], as `outcome` says.
     pub to: [u32; 3],
     /// By how much its addresses change a sum over them (see [`checksum::difference`](crate::checksum::difference)), folded.
     pub addresses: u16,
