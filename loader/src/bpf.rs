@@ -29,6 +29,7 @@ mod pins;
 mod replaced;
 mod revisions;
 mod sock_programs;
+mod system_call;
 mod tail_call;
 mod tcx;
 mod xdp;

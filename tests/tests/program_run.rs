@@ -21,6 +21,8 @@ mod leaving;
 mod malformed;
 #[path = "program_run/neighbours.rs"]
 mod neighbours;
+#[path = "program_run/node_ports.rs"]
+mod node_ports;
 #[path = "program_run/object.rs"]
 mod object;
 #[path = "program_run/random.rs"]

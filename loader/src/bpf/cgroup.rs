@@ -1,12 +1,11 @@
 //! Socket programs on a cgroup: one pinned link per program, whose program is replaced in place.
 
 use std::{
-    ffi::CString,
     fs::File,
     io,
     os::{
-        fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd},
-        unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
+        fd::{FromRawFd as _, OwnedFd},
+        unix::fs::MetadataExt as _,
     },
     path::Path,
 };
@@ -18,11 +17,10 @@ use super::{
     load::sock_addr,
     pins,
     sock_programs::{self, SockProgram, needed},
-    xdp::{bpf, detach, open},
+    system_call::{self, bpf, descriptor, detach, open},
 };
 use crate::{desired::SocketMode, paths::NodePaths};
 
-const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_UPDATE: libc::c_int = 29;
@@ -75,7 +73,7 @@ impl Programs {
             remove(&self.paths, name)?;
         }
         let link = attach(program, cgroup, attach_type).map_err(failed("attach"))?;
-        self::pin(&link, &pin).map_err(failed("pin the link of"))
+        system_call::pin(&link, &pin).map_err(failed("pin the link of"))
     }
 }
 
@@ -134,18 +132,6 @@ fn replace(link: &OwnedFd, program: u32) -> io::Result<()> {
     bpf(BPF_LINK_UPDATE, &Update { link: descriptor(link)?, program, flags: 0, old_program: 0 }).map(drop)
 }
 
-/// Pins a link, or a map.
-pub(super) fn pin(object: &OwnedFd, pin: &Path) -> io::Result<()> {
-    #[repr(C)]
-    struct Pin {
-        path: u64,
-        object: u32,
-        flags: u32,
-    }
-    let path = CString::new(pin.as_os_str().as_bytes())?;
-    bpf(BPF_OBJ_PIN, &Pin { path: path.as_ptr() as u64, object: descriptor(object)?, flags: 0 }).map(drop)
-}
-
 /// What a link is to.
 struct LinkTo {
     /// Number of the cgroup; zero if that has gone.
@@ -193,9 +179,4 @@ fn remove(paths: &NodePaths, name: &str) -> Result<bool, BpfError> {
     }
     pins::remove(&pin)?;
     Ok(true)
-}
-
-/// A descriptor as the kernel's structures have it.
-fn descriptor(of: impl AsFd) -> io::Result<u32> {
-    u32::try_from(of.as_fd().as_raw_fd()).map_err(io::Error::other)
 }

@@ -6,7 +6,11 @@ use std::{os::fd::OwnedFd, path::PathBuf};
 use common::maps::name;
 
 use super::{
-    BpfError, Programs, cgroup::pin, environment::ensure_bpffs, pins, replaced::Replaced, xdp::open,
+    BpfError, Programs,
+    environment::ensure_bpffs,
+    pins,
+    replaced::Replaced,
+    system_call::{open, pin},
 };
 use crate::paths::NodePaths;
 

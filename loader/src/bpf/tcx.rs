@@ -10,7 +10,7 @@ use aya::programs::{
 use common::counters::Hook;
 use nix::net::if_::if_nametoindex;
 
-use super::{BpfError, Programs, error::invalid, load::classifier, pins, xdp::bpf};
+use super::{BpfError, Programs, error::invalid, load::classifier, pins, system_call::bpf};
 use crate::netlink::{Direction, Link};
 
 const BPF_PROG_QUERY: libc::c_int = 16;

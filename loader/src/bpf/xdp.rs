@@ -1,15 +1,7 @@
 //! XDP on uplinks: one pinned link per device, whose program is replaced in place. A link keeps the way in which it was made,
 //! so another way is another link.
 
-use std::{
-    ffi::CString,
-    io,
-    os::{
-        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
-        unix::ffi::OsStrExt as _,
-    },
-    path::Path,
-};
+use std::io;
 
 use aya::programs::{
     ProgramError, Xdp, XdpMode,
@@ -18,16 +10,19 @@ use aya::programs::{
 };
 use common::counters::Hook;
 
-use super::{BpfError, Programs, error::invalid, load::xdp, pins};
+use super::{
+    BpfError, Programs,
+    error::invalid,
+    load::xdp,
+    pins,
+    system_call::{detach, open},
+};
 use crate::{
     causes::one_line,
     netlink::{Handle, Link},
     paths::NodePaths,
     xdp::{Refusal, Way},
 };
-
-const BPF_OBJ_GET: libc::c_int = 7;
-const BPF_LINK_DETACH: libc::c_int = 34;
 
 /// Name of the program.
 const NAME: &str = Hook::UplinkXdp.name();
@@ -146,32 +141,4 @@ fn runs_on(netlink: &mut Handle, device: &Link, way: Way, id: u32) -> bool {
 
 fn fd_link(program: &mut Xdp, id: XdpLinkId) -> Result<FdLink, ProgramError> {
     program.take_link(id)?.try_into().map_err(invalid)
-}
-
-/// Opens a pin.
-pub(super) fn open(pin: &Path) -> io::Result<OwnedFd> {
-    #[repr(C)]
-    struct Attributes {
-        path: u64,
-        descriptor: u32,
-        flags: u32,
-    }
-    let path = CString::new(pin.as_os_str().as_bytes())?;
-    let descriptor = bpf(BPF_OBJ_GET, &Attributes { path: path.as_ptr() as u64, descriptor: 0, flags: 0 })?;
-    // SAFETY: the kernel has just opened it for us.
-    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
-}
-
-/// Takes a link's program off its device; one whose device is gone is as good.
-pub(super) fn detach(link: &OwnedFd) -> io::Result<()> {
-    let descriptor = u32::try_from(link.as_raw_fd()).map_err(io::Error::other)?;
-    bpf(BPF_LINK_DETACH, &descriptor).map(drop)
-}
-
-pub(super) fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<libc::c_int> {
-    // SAFETY: the pointer and the size describe `attributes`, and what it points to lives as long.
-    let outcome =
-        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>()) };
-    let outcome = libc::c_int::try_from(outcome).map_err(io::Error::other)?;
-    if outcome < 0 { Err(io::Error::last_os_error()) } else { Ok(outcome) }
 }

@@ -10,19 +10,19 @@ use common::{
     verdict::Action,
 };
 use testbed::{
-    frame::{self, Ip},
-    progrun::{self, Exposure, Family, Outcome, Pod, UPLINK_MAC, outside, peer, underlay},
+    frame::Ip,
+    progrun::{self, Exposure, Family, Outcome, Pod, outside, peer, underlay},
     require, setup,
 };
 
-use crate::craft::{Icmp, from_peer, from_stack, hops_taken, icmp_error, on_wire, to_router};
+use crate::craft::{from_peer, from_stack, hops_taken, icmp_error, on_wire, to_router};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const GRE: u8 = 47;
 const SCTP: u8 = 132;
-const SYN: u8 = 0x02;
-const SYN_ACK: u8 = 0x12;
+pub const SYN: u8 = 0x02;
+pub const SYN_ACK: u8 = 0x12;
 pub const ACK: u8 = 0x10;
 const RST: u8 = 0x04;
 const FIN: u8 = 0x01;
@@ -307,147 +307,6 @@ fn a_service_address_answers_ping() -> Result<()> {
             // However long the way of the request was.
             let last = Ip { ttl: 1, ..ip }.echo(7, 1, b"ping");
             ensure!(node.from_pod(here, &here.sends(&last))?.seen.bytes == reply);
-        }
-        Ok(())
-    })
-}
-
-/// NP-1: from outside to a backend of this node: the client's address stays, and the answer goes out by the uplink.
-#[test]
-fn a_client_outside_calls_a_node_port_with_a_local_backend() -> Result<()> {
-    require!(setup::ready());
-    progrun::on_node_serving(services, |node| {
-        let [_, there] = node.pods();
-        for family in Family::BOTH {
-            let (client, own) = (outside(family), underlay(family, 20));
-            let backend = there.address(family);
-            let frame = on_wire(&Ip::new(client, own).tcp((4000, 30080), SYN));
-            let outcome = node.from_uplink(&frame)?;
-            outcome.went(Reason::ToPod, Action::Pod { ifindex: there.ifindex })?;
-            let expected = hops_taken(&Ip::new(client, backend).tcp((4000, 8080), SYN), 1);
-            ensure!(outcome.seen.bytes == there.receives(&expected));
-
-            let answer = Ip::new(backend, client).tcp((8080, 4000), SYN_ACK);
-            let outcome = node.from_pod(there, &there.sends(&answer))?;
-            outcome.went(Reason::ToClient, Action::Device { ifindex: node.uplink() })?;
-            let expected = hops_taken(&Ip::new(own, client).tcp((30080, 4000), SYN_ACK), 1);
-            ensure!(outcome.seen.bytes == to_router(&expected));
-        }
-        Ok(())
-    })
-}
-
-/// NP-2: a peer's own process is answered as it has called, past the tunnel, though a pod's packet to the same address goes in it.
-#[test]
-fn a_peers_own_process_calls_a_node_port() -> Result<()> {
-    require!(setup::ready());
-    progrun::on_node_serving(services, |node| {
-        let [_, there] = node.pods();
-        for (family, peer) in [(Family::V4, peer("near")?), (Family::V6, peer("near6")?)] {
-            let (client, own) = (peer.address(), underlay(family, 20));
-            let backend = there.address(family);
-            let outcome = node.from_uplink(&on_wire(&Ip::new(client, own).tcp((4000, 30080), SYN)))?;
-            outcome.went(Reason::ToPod, Action::Pod { ifindex: there.ifindex })?;
-
-            for flags in [SYN_ACK, ACK] {
-                let answer = Ip::new(backend, client).tcp((8080, 4000), flags);
-                let outcome = node.from_pod(there, &there.sends(&answer))?;
-                outcome.went(Reason::ToClient, Action::Device { ifindex: node.uplink() })?;
-                let expected = hops_taken(&Ip::new(own, client).tcp((30080, 4000), flags), 1);
-                ensure!(outcome.seen.bytes == frame::ethernet(UPLINK_MAC, peer.next_mac(), &expected));
-            }
-
-            let unasked = Ip::new(backend, client).tcp((8080, 4001), SYN);
-            let outcome = node.from_pod(there, &there.sends(&unasked))?;
-            outcome.went(Reason::ToOverlay, Action::Device { ifindex: node.uplink() })?;
-        }
-        Ok(())
-    })
-}
-
-/// NP-2: from outside to a backend of another node: its answers come back here, because the node stands for the client.
-#[test]
-fn a_client_outside_calls_a_node_port_with_a_remote_backend() -> Result<()> {
-    require!(setup::ready());
-    progrun::on_node_serving(services, |node| {
-        for family in Family::BOTH {
-            let (client, own) = (outside(family), underlay(family, 20));
-            let frame = on_wire(&Ip::new(client, own).udp((4000, 30053), b"question"));
-            let outcome = node.from_uplink(&frame)?;
-            outcome.went(Reason::ToOverlay, Action::Device { ifindex: node.uplink() })?;
-            let expected =
-                hops_taken(&Ip::new(loopback(family), far(family)).udp((4000, 5353), b"question"), 1);
-            ensure!(outcome.seen.bytes.ends_with(&expected));
-
-            let answer = Ip::new(far(family), loopback(family)).udp((5353, 4000), b"answer");
-            let outcome = node.from_uplink(&from_peer(&peer("near")?, &answer))?;
-            outcome.went(Reason::ToClient, Action::Device { ifindex: node.uplink() })?;
-            let expected = hops_taken(&Ip::new(own, client).udp((30053, 4000), b"answer"), 1);
-            ensure!(outcome.seen.bytes == to_router(&expected));
-        }
-        Ok(())
-    })
-}
-
-/// NP-5: with direct server return a client goes on as he is to the backend's node, and so does what he has to say about an answer
-/// that has gone past this node; a datagram that the tunnel doesn't take whole is translated.
-#[test]
-fn a_client_outside_is_handed_on() -> Result<()> {
-    require!(setup::ready());
-    progrun::on_node_serving(services, |node| {
-        for family in Family::BOTH {
-            let (client, own) = (outside(family), underlay(family, 20));
-            let question = Ip::new(client, own).udp((4000, 30054), b"question");
-            let answer = Ip::new(own, client).udp((30054, 4000), &[0; 600]);
-            let complaint = icmp_error(client, own, Icmp::unreachable(family), 0, &answer);
-            for packet in [&question, &question, &complaint] {
-                let outcome = node.from_uplink(&on_wire(packet))?;
-                outcome.went(Reason::ToOverlay, Action::Device { ifindex: node.uplink() })?;
-                ensure!(outcome.seen.bytes.ends_with(&hops_taken(packet, 1)));
-            }
-        }
-        let (client, own) = (outside(Family::V4), underlay(Family::V4, 20));
-        let large = Ip { dont_fragment: false, ..Ip::new(client, own) }.udp((4000, 30054), &[7; 1460]);
-        let outcome = node.from_uplink(&on_wire(&large))?;
-        outcome.went(Reason::ToFragment, Action::Host)?;
-        let translated = Ip { dont_fragment: false, ..Ip::new(loopback(Family::V4), far(Family::V4)) };
-        ensure!(outcome.seen.bytes.ends_with(&translated.udp((4000, 5353), &[7; 1460])));
-        Ok(())
-    })
-}
-
-/// NP-5: whom another node hands on is translated here, as if he had called here, and answered directly; a pod of that node that
-/// calls the same port is nobody's.
-#[test]
-fn a_client_that_was_handed_on_is_answered() -> Result<()> {
-    require!(setup::ready());
-    progrun::on_node_serving(services, |node| {
-        let [_, there] = node.pods();
-        for family in Family::BOTH {
-            let (client, called) = (outside(family), underlay(family, 21));
-            let backend = there.address(family);
-            let opening = Ip::new(client, called).tcp((4000, 30055), SYN);
-            let outcome = node.from_uplink(&from_peer(&peer("near")?, &opening))?;
-            outcome.went(Reason::ToPod, Action::Pod { ifindex: there.ifindex })?;
-            let expected = hops_taken(&Ip::new(client, backend).tcp((4000, 8080), SYN), 1);
-            ensure!(outcome.seen.bytes == there.receives(&expected));
-
-            let answer = Ip::new(backend, client).tcp((8080, 4000), SYN_ACK);
-            let outcome = node.from_pod(there, &there.sends(&answer))?;
-            outcome.went(Reason::ToClient, Action::Device { ifindex: node.uplink() })?;
-            let expected = hops_taken(&Ip::new(called, client).tcp((30055, 4000), SYN_ACK), 1);
-            ensure!(outcome.seen.bytes == to_router(&expected));
-
-            // What there is to be told he is told the same way: nothing of him is known to the node that has handed him on.
-            let last = Ip { ttl: 1, ..Ip::new(client, called) }.tcp((4001, 30055), SYN);
-            let outcome = node.from_uplink(&from_peer(&peer("near")?, &last))?;
-            outcome.went(Reason::TtlExceeded, Action::Device { ifindex: node.uplink() })?;
-            ensure!(outcome.seen.bytes.starts_with(&to_router(&last)[..14]));
-            let quoted = if family == Family::V4 { 14 + 20 + 8 } else { 14 + 40 + 8 };
-            ensure!(outcome.seen.bytes[quoted..].starts_with(&last[..last.len() - 20]));
-
-            let stray = Ip::new(far(family), called).tcp((4000, 30055), SYN);
-            node.from_uplink(&from_peer(&peer("near")?, &stray))?.is_dropped(Reason::NoRoute)?;
         }
         Ok(())
     })
