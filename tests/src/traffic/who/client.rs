@@ -232,7 +232,12 @@ fn datagram(socket: &UdpSocket, size: usize, number: u64) -> Result<Seen> {
     socket.send(&message).context("send")?;
     let mut buffer = vec![0; 65_536];
     loop {
-        let length = socket.recv(&mut buffer).context("no answer")?;
+        let length = match socket.recv(&mut buffer) {
+            // Of a socket with a time limit the kernel begins no call again that a signal or a freezer has interrupted (signal(7)), and
+            // unlike what reads streams, the standard library leaves it at that.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            received => received.context("no answer")?,
+        };
         let answer = &buffer[..length];
         let end = answer.iter().position(|byte| *byte == b'\n').context("an answer without a first line")?;
         if answer[end + 1..] != message {
