@@ -24,21 +24,6 @@ use crate::{
     sync::{MapOps, ServiceMaps, Shared},
 };
 
-/// Maps that refer to each other's elements by number. If one of them is made anew all are: the programs that are attached
-/// go by the old ones until others take over, and a number of a new one says something else there.
-pub(super) const OF_SERVICES: [&str; 5] =
-    [name::BACKENDS, name::FRONTENDS, name::MAGLEV, name::SERVICES, name::SOURCE_RANGES];
-
-/// Maps of connections, and of what is known of them: what programs alone know.
-pub(super) const OF_CONNECTIONS: [&str; 6] = [
-    name::AFFINITY,
-    name::CONNTRACK4,
-    name::CONNTRACK6,
-    name::FRAGMENTS,
-    name::SOCKETS,
-    name::SOCKET_CHOICES,
-];
-
 /// `linux/bpf.h`: an entry that is there stays as it is.
 const BPF_NOEXIST: u64 = 1;
 

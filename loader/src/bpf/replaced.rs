@@ -6,12 +6,27 @@ use std::collections::HashMap;
 use common::maps::name;
 
 use super::{
-    BpfError, carry,
+    BpfError,
     compat::{Definition, Pinned, pinned},
     pins,
     revisions::{self, Revisions},
 };
 use crate::paths::NodePaths;
+
+/// Maps that refer to each other's elements by number. If one of them is made anew all are: the programs that are attached
+/// go by the old ones until others take over, and a number of a new one says something else there.
+const OF_SERVICES: [&str; 5] =
+    [name::BACKENDS, name::FRONTENDS, name::MAGLEV, name::SERVICES, name::SOURCE_RANGES];
+
+/// Maps of connections, and of what is known of them: what programs alone know.
+const OF_CONNECTIONS: [&str; 6] = [
+    name::AFFINITY,
+    name::CONNTRACK4,
+    name::CONNTRACK6,
+    name::FRAGMENTS,
+    name::SOCKETS,
+    name::SOCKET_CHOICES,
+];
 
 /// Maps that can't be the pinned ones, and where their entries come from.
 #[derive(Default)]
@@ -44,11 +59,11 @@ pub(super) fn incompatible(
             replaced.aside.push(map);
         }
         let Some(Pinned { definition: found, id }) = found else {
-            services_fit &= !carry::OF_SERVICES.contains(&map);
+            services_fit &= !OF_SERVICES.contains(&map);
             continue;
         };
         let is_resized = found.is_resized(defined) && revisions.has(map, id);
-        if carry::OF_SERVICES.contains(&map) {
+        if OF_SERVICES.contains(&map) {
             services_fit &= is_resized && found.max_entries <= defined.max_entries;
         }
         if is_used {
@@ -63,14 +78,14 @@ pub(super) fn incompatible(
             log::info!("map {map} is made anew: {defined}, where the pinned one is {found}");
         }
         replaced.all.push(map);
-        if is_resized && !carry::OF_SERVICES.contains(&map) {
+        if is_resized && !OF_SERVICES.contains(&map) {
             replaced.carried.push(map);
         }
     }
-    if carry::OF_SERVICES.iter().any(|map| replaced.all.contains(map)) {
-        replaced.all.extend(carry::OF_SERVICES.iter().filter(|map| usable.contains(map)));
+    if OF_SERVICES.iter().any(|map| replaced.all.contains(map)) {
+        replaced.all.extend(OF_SERVICES.iter().filter(|map| usable.contains(map)));
         if services_fit {
-            replaced.carried.extend(carry::OF_SERVICES);
+            replaced.carried.extend(OF_SERVICES);
         } else {
             log::warn!(
                 "the maps of services can't take over what is in the old ones: services begin anew, and connections with them end"
@@ -92,7 +107,7 @@ fn keep_what_was_begun(
     let pin = paths.map(map);
     let (next, aside) = (pins::next(&pin), pins::aside(&pin));
     // Nobody remembers which revision one is of that never took its place.
-    if !carry::OF_CONNECTIONS.contains(&map) || revisions::of(map) > 0 {
+    if !OF_CONNECTIONS.contains(&map) || revisions::of(map) > 0 {
         pins::remove(&next)?;
         return Ok(false);
     }
