@@ -22,7 +22,7 @@ use crate::{
     checksum,
     family::{Family, Fragment, Ip},
     flow, forward, hops,
-    maps::{Flow, Tuple, outcome, route_kind},
+    maps::{Flow, Route, Tuple, outcome},
     rewrite,
     stage::{Side, Taken},
     tables::{Connections, Dataplane, Tables},
@@ -139,8 +139,8 @@ where
                 flow.lead_to_peer(route.peer, hash);
                 hops::note(packet, route, hash);
             }
-            Some(route) if route.kind != route_kind::OUTSIDE => {}
-            _ => flow.outcome = outcome::CLIENT,
+            route if Route::leads_out(route) => flow.outcome = outcome::CLIENT,
+            _ => {}
         }
     }
     flow.until = now.wrapping_add((FRESH / UNIT) as u32);

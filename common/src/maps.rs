@@ -244,6 +244,13 @@ impl Route {
         matches!(self.kind, route_kind::OVERLAY | route_kind::DIRECT)
     }
 
+    /// Whether it leads out of the cluster: what no route is for, and what is left to the node's stack.
+    #[inline(always)]
+    #[must_use]
+    pub fn leads_out(route: Option<&Self>) -> bool {
+        route.is_none_or(|route| route.kind == route_kind::OUTSIDE)
+    }
+
     /// Whether it leads to a peer in VXLAN.
     #[inline(always)]
     #[must_use]

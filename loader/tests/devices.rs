@@ -23,6 +23,13 @@ mod support;
 const OWNER: Owner<'static> = Owner { node: "test" };
 const MAC: [u8; 6] = [0x0a, 0, 10, 240, 0, 20];
 
+/// Runs `test` in a network namespace of its own.
+fn alone(test: impl FnOnce(Handle) + Send) {
+    if can_run() {
+        in_new_netns(|| test(Handle::open().unwrap()));
+    }
+}
+
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
@@ -78,11 +85,7 @@ fn sysctl(path: &str) -> String {
 
 #[test]
 fn the_gateway_is_made_and_a_second_time_nothing_is_done() {
-    if !can_run() {
-        return;
-    }
-    in_new_netns(|| {
-        let mut netlink = Handle::open().unwrap();
+    alone(|mut netlink| {
         let (first, problems) = device::ensure_gateway(&mut netlink, &gateway()).unwrap();
         assert!(problems.is_empty(), "{problems:?}");
         let made = netlink.link("podlane0").unwrap().unwrap();
@@ -107,11 +110,7 @@ fn the_gateway_is_made_and_a_second_time_nothing_is_done() {
 
 #[test]
 fn the_gateway_is_repaired() {
-    if !can_run() {
-        return;
-    }
-    in_new_netns(|| {
-        let mut netlink = Handle::open().unwrap();
+    alone(|mut netlink| {
         let (link, _) = device::ensure_gateway(&mut netlink, &gateway()).unwrap();
         netlink.set_mtu(&link, 1300).unwrap();
         netlink.delete_address(&link, net("10.200.0.1/32")).unwrap();
@@ -134,11 +133,7 @@ fn the_gateway_is_repaired() {
 
 #[test]
 fn a_gateway_that_a_dead_loader_did_not_mark_is_adopted() {
-    if !can_run() {
-        return;
-    }
-    in_new_netns(|| {
-        let mut netlink = Handle::open().unwrap();
+    alone(|mut netlink| {
         netlink.create_sink("podlane0", MAC, 1450).unwrap();
         let before = netlink.link("podlane0").unwrap().unwrap().index;
         let (after, _) = device::ensure_gateway(&mut netlink, &gateway()).unwrap();
@@ -148,11 +143,7 @@ fn a_gateway_that_a_dead_loader_did_not_mark_is_adopted() {
 
 #[test]
 fn a_device_of_somebody_else_is_left_alone() {
-    if !can_run() {
-        return;
-    }
-    in_new_netns(|| {
-        let mut netlink = Handle::open().unwrap();
+    alone(|mut netlink| {
         netlink.create_sink("podlane0", [2, 0, 0, 0, 0, 9], 1400).unwrap();
         let before = netlink.link("podlane0").unwrap().unwrap();
         let error = device::ensure_gateway(&mut netlink, &gateway()).unwrap_err();
@@ -170,11 +161,7 @@ fn a_device_of_somebody_else_is_left_alone() {
 
 #[test]
 fn a_route_of_somebody_else_is_reported_and_left_alone() {
-    if !can_run() {
-        return;
-    }
-    in_new_netns(|| {
-        let mut netlink = Handle::open().unwrap();
+    alone(|mut netlink| {
         netlink.create_sink("other", [2, 0, 0, 0, 0, 9], 1400).unwrap();
         let other = netlink.link("other").unwrap().unwrap();
         netlink.set_up(&other).unwrap();
@@ -189,11 +176,7 @@ fn a_route_of_somebody_else_is_reported_and_left_alone() {
 
 #[test]
 fn a_pod_is_connected_and_a_second_time_nothing_is_done() {
-    if !can_run() {
-        return;
-    }
-    in_new_netns(|| {
-        let mut netlink = Handle::open().unwrap();
+    alone(|mut netlink| {
         let netns = Netns::new();
         let pod = pod(&netns);
         let host = ensure_pod(&mut netlink, &pod).unwrap();
@@ -259,11 +242,7 @@ fn a_pod_hands_over_no_gso_packets_of_sctp_or_a_tunnel() {
 
 #[test]
 fn the_node_sends_pods_no_gso_packets_of_sctp() {
-    if !can_run() {
-        return;
-    }
-    in_new_netns(|| {
-        let mut netlink = Handle::open().unwrap();
+    alone(|mut netlink| {
         let unwanted = ["tx-sctp-segmentation", "generic-segmentation-offload"];
         for _ in 0..2 {
             let (_, problems) = device::ensure_gateway(&mut netlink, &gateway()).unwrap();
@@ -278,11 +257,7 @@ fn the_node_sends_pods_no_gso_packets_of_sctp() {
 
 #[test]
 fn a_pod_in_a_new_namespace_gets_a_new_device() {
-    if !can_run() {
-        return;
-    }
-    in_new_netns(|| {
-        let mut netlink = Handle::open().unwrap();
+    alone(|mut netlink| {
         let (old, new) = (Netns::new(), Netns::new());
         let first = ensure_pod(&mut netlink, &pod(&old)).unwrap();
         // The old namespace is still there, as that of a pod that takes its time to end.
@@ -295,11 +270,7 @@ fn a_pod_in_a_new_namespace_gets_a_new_device() {
 
 #[test]
 fn addresses_of_a_pod_follow_the_configuration() {
-    if !can_run() {
-        return;
-    }
-    in_new_netns(|| {
-        let mut netlink = Handle::open().unwrap();
+    alone(|mut netlink| {
         let netns = Netns::new();
         let mut pod = pod(&netns);
         ensure_pod(&mut netlink, &pod).unwrap();
@@ -317,11 +288,7 @@ fn addresses_of_a_pod_follow_the_configuration() {
 /// What a pod adds of its own stays, be it for `allowed-sources` or for nobody.
 #[test]
 fn only_addresses_that_podlane_gave_are_taken_away() {
-    if !can_run() {
-        return;
-    }
-    in_new_netns(|| {
-        let mut netlink = Handle::open().unwrap();
+    alone(|mut netlink| {
         let netns = Netns::new();
         let mut pod = pod(&netns);
         ensure_pod(&mut netlink, &pod).unwrap();
@@ -364,11 +331,7 @@ fn only_addresses_that_podlane_gave_are_taken_away() {
 /// fast that changes, and has what it needs.
 #[test]
 fn a_pod_with_any_number_of_routes_and_addresses_is_connected() {
-    if !can_run() {
-        return;
-    }
-    in_new_netns(|| {
-        let mut netlink = Handle::open().unwrap();
+    alone(|mut netlink| {
         let netns = Netns::new();
         let pod = pod(&netns);
         ensure_pod(&mut netlink, &pod).unwrap();
@@ -454,11 +417,7 @@ fn ip_addr_add(address: &str) {
 
 #[test]
 fn what_keeps_a_pod_from_being_connected_is_told() {
-    if !can_run() {
-        return;
-    }
-    in_new_netns(|| {
-        let mut netlink = Handle::open().unwrap();
+    alone(|mut netlink| {
         let netns = Netns::new();
 
         let directory = tempfile::tempdir().unwrap();
@@ -484,11 +443,7 @@ fn what_keeps_a_pod_from_being_connected_is_told() {
 
 #[test]
 fn only_devices_of_pods_that_are_gone_are_removed() {
-    if !can_run() {
-        return;
-    }
-    in_new_netns(|| {
-        let mut netlink = Handle::open().unwrap();
+    alone(|mut netlink| {
         let (one, two, foreign) = (Netns::new(), Netns::new(), Netns::new());
         let kept = ensure_pod(&mut netlink, &pod(&one)).unwrap();
         let other = Pod { name: "default/gone".into(), ..pod(&two) };

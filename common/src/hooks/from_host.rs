@@ -7,7 +7,7 @@ use crate::{
     counters::Reason,
     family::{Family, Ip, V4, V6},
     forward::{self, Origin},
-    maps::route_kind,
+    maps::{Route, route_kind},
     nat,
     node::feature,
     settle::{act, drop},
@@ -135,5 +135,5 @@ where
     let node = packet.node();
     node.has(feature::MASQUERADE)
         && ip.src != F::gateway(node)
-        && Tables::<F>::route(packet, &ip.src).is_none_or(|route| route.kind == route_kind::OUTSIDE)
+        && Route::leads_out(Tables::<F>::route(packet, &ip.src))
 }

@@ -6,7 +6,7 @@ use crate::{
     counters::Reason,
     family::{Family, Ip, V4, V6},
     forward::{self, Origin},
-    maps::route_kind,
+    maps::{Route, route_kind},
     nat,
     node::feature,
     settle::{act, drop},
@@ -283,7 +283,7 @@ where
     }
     // Whoever was handed on by another node is outside, too.
     let source = Tables::<F>::route(packet, &ip.src);
-    let is_outside = arrival.peer == OUTSIDE || source.is_none();
+    let is_outside = arrival.peer == OUTSIDE || Route::leads_out(source);
     let node = packet.node();
     // Nobody outside knows the pods' gateway.
     let from = if is_outside { F::underlay(node) } else { F::gateway(node) };

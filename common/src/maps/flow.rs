@@ -171,6 +171,21 @@ mod tests {
     use super::*;
     use crate::flow;
 
+    #[test]
+    fn whom_a_flow_goes_to_comes_out_as_it_went_in() {
+        let pod = Endpoint { ifindex: 0x0102_0304, slot: 65_535, mac: [1, 2, 3, 4, 5, 6], reserved: [0; 2] };
+        let mut flow = Flow::<u32>::default();
+        flow.lead_to_pod(&Endpoint { slot: 65_536, ..pod });
+        assert_eq!(flow.outcome, outcome::OTHER, "a slot that there is no room for");
+        flow.lead_to_pod(&pod);
+        assert_eq!((flow.outcome, flow.pod()), (outcome::POD, pod));
+        flow.lead_to_peer(7, 0xdead_beef);
+        assert_eq!(
+            (flow.outcome, flow.peer()),
+            (outcome::PEER, ToPeer { peer: 7, hash: 0xdead_beef, reserved: 0 })
+        );
+    }
+
     /// What [`WAYS`] says, of the flows of one client's ports.
     #[test]
     fn of_half_as_many_flows_as_places_one_in_27_has_none() {

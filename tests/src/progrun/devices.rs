@@ -11,7 +11,8 @@ use common::{
 use serde_json::Value;
 
 use super::plan::{
-    Family, GATEWAY_MTU, LOST, NODE_MAC, PEERS, Peer, Pod, UPLINK_MAC, far, mac_of, outside, underlay,
+    Family, GATEWAY_MTU, LOST, NODE_MAC, PEERS, Peer, Pod, UPLINK_MAC, excluded, far, mac_of, outside,
+    underlay,
 };
 use crate::{
     address::{parse_mac, show_mac},
@@ -79,7 +80,9 @@ fn make(netns: &Netns) -> Result<Devices> {
         let router = underlay(family, 1);
         neighbour(netns, router, 1)?;
         netns.ip(&format!("route add {}/{net} via {router}", far(family, 0)))?;
-        netns.ip(&format!("route add {} via {router}", outside(family)))?;
+        for there in [outside(family), excluded(family)] {
+            netns.ip(&format!("route add {there} via {router}"))?;
+        }
     }
     netns.ip(&format!("route add prohibit {}/32", far(Family::V4, LOST)))?;
     for peer in PEERS.iter().filter(|peer| peer.known && !peer.routed) {
@@ -104,7 +107,11 @@ fn neighbour(netns: &Netns, address: IpAddr, host: u8) -> Result<()> {
 /// Asks the kernel for the way to every peer.
 fn hops(netns: &Netns) -> Result<Hops> {
     let peers = PEERS.iter().map(Peer::address);
-    peers.chain(Family::BOTH.map(outside)).map(|address| Ok((address, hop(netns, address)?))).collect()
+    peers
+        .chain(Family::BOTH.map(outside))
+        .chain(Family::BOTH.map(excluded))
+        .map(|address| Ok((address, hop(netns, address)?)))
+        .collect()
 }
 
 fn hop(netns: &Netns, address: IpAddr) -> Result<Result<NextHop, Failed>> {

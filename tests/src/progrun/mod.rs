@@ -32,8 +32,8 @@ mod totals;
 
 pub use self::{
     plan::{
-        Family, GATEWAY_MTU, NODE_MAC, PEERS, PORT, Peer, Pod, UPLINK_MAC, VNI, mac_of, outside, peer,
-        underlay,
+        Family, GATEWAY_MTU, NODE_MAC, PEERS, PORT, Peer, Pod, UPLINK_MAC, VNI, excluded, mac_of, outside,
+        peer, underlay,
     },
     program::{object, runs, small},
     rig::{Input, Outcome, Rig, on_node, on_node_serving, on_node_timed, on_node_with},

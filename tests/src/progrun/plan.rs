@@ -100,6 +100,15 @@ pub fn outside(family: Family) -> IpAddr {
     }
 }
 
+/// An address outside the cluster, by way of the router, whom the node is told not to masquerade for (a route of its own says so).
+#[must_use]
+pub fn excluded(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::new(203, 0, 113, 7).into(),
+        Family::V6 => Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 7).into(),
+    }
+}
+
 /// MAC of the neighbour with that host number on the node's link.
 #[must_use]
 pub const fn mac_of(host: u8) -> Mac {

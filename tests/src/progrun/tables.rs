@@ -12,7 +12,7 @@ use ipnet::IpNet;
 
 use super::{
     devices::Devices,
-    plan::{Family, NODE_MAC, PEERS, PORT, Peer, Pod, VNI, underlay},
+    plan::{Family, NODE_MAC, PEERS, PORT, Peer, Pod, VNI, excluded, underlay},
     program::ENTRIES,
     services::{self, Exposure},
 };
@@ -77,6 +77,7 @@ impl Tables {
                 tables.route(IpNet::from(own), own_route(route_kind::HOST));
             }
             tables.route(cidr(family, 0)?, own_route(route_kind::LOCAL));
+            tables.route(IpNet::from(excluded(family)), own_route(route_kind::OUTSIDE));
             for peer in PEERS {
                 tables.route(cidr(family, peer.number)?, peer_route(&peer));
             }

@@ -1,10 +1,12 @@
 //! Clients outside call the node's ports, and get their answers.
 
+use std::net::IpAddr;
+
 use anyhow::{Result, ensure};
 use common::{counters::Reason, verdict::Action};
 use testbed::{
     frame::{self, Ip},
-    progrun::{self, Family, UPLINK_MAC, outside, peer, underlay},
+    progrun::{self, Family, Rig, UPLINK_MAC, excluded, outside, peer, underlay},
     require, setup,
 };
 
@@ -13,26 +15,42 @@ use crate::{
     services::{ACK, SYN, SYN_ACK, far, loopback, services},
 };
 
+/// The second pod's 8080 is called over TCP by a port of this node or of another, and answers: the packets that come in a frame each, as
+/// `arrives` makes them, and those that leave by the uplink, as `leaves` has them.
+fn is_called(
+    node: &mut Rig,
+    client: IpAddr,
+    (called, port): (IpAddr, u16),
+    arrives: impl Fn(&[u8]) -> Vec<u8>,
+    leaves: impl Fn(&[u8]) -> Vec<u8>,
+) -> Result<()> {
+    let [_, there] = node.pods();
+    let backend = there.address(if client.is_ipv4() { Family::V4 } else { Family::V6 });
+    let outcome = node.from_uplink(&arrives(&Ip::new(client, called).tcp((4000, port), SYN)))?;
+    outcome.went(Reason::ToPod, Action::Pod { ifindex: there.ifindex })?;
+    let expected = hops_taken(&Ip::new(client, backend).tcp((4000, 8080), SYN), 1);
+    ensure!(outcome.seen.bytes == there.receives(&expected));
+
+    for flags in [SYN_ACK, ACK] {
+        let answer = Ip::new(backend, client).tcp((8080, 4000), flags);
+        let outcome = node.from_pod(there, &there.sends(&answer))?;
+        outcome.went(Reason::ToClient, Action::Device { ifindex: node.uplink() })?;
+        ensure!(
+            outcome.seen.bytes == leaves(&hops_taken(&Ip::new(called, client).tcp((port, 4000), flags), 1))
+        );
+    }
+    Ok(())
+}
+
 /// NP-1: from outside to a backend of this node: the client's address stays, and the answer goes out by the uplink.
 #[test]
 fn a_client_outside_calls_a_node_port_with_a_local_backend() -> Result<()> {
     require!(setup::ready());
     progrun::on_node_serving(services, |node| {
-        let [_, there] = node.pods();
         for family in Family::BOTH {
-            let (client, own) = (outside(family), underlay(family, 20));
-            let backend = there.address(family);
-            let frame = on_wire(&Ip::new(client, own).tcp((4000, 30080), SYN));
-            let outcome = node.from_uplink(&frame)?;
-            outcome.went(Reason::ToPod, Action::Pod { ifindex: there.ifindex })?;
-            let expected = hops_taken(&Ip::new(client, backend).tcp((4000, 8080), SYN), 1);
-            ensure!(outcome.seen.bytes == there.receives(&expected));
-
-            let answer = Ip::new(backend, client).tcp((8080, 4000), SYN_ACK);
-            let outcome = node.from_pod(there, &there.sends(&answer))?;
-            outcome.went(Reason::ToClient, Action::Device { ifindex: node.uplink() })?;
-            let expected = hops_taken(&Ip::new(own, client).tcp((30080, 4000), SYN_ACK), 1);
-            ensure!(outcome.seen.bytes == to_router(&expected));
+            for client in [outside(family), excluded(family)] {
+                is_called(node, client, (underlay(family, 20), 30080), on_wire, to_router)?;
+            }
         }
         Ok(())
     })
@@ -45,20 +63,10 @@ fn a_peers_own_process_calls_a_node_port() -> Result<()> {
     progrun::on_node_serving(services, |node| {
         let [_, there] = node.pods();
         for (family, peer) in [(Family::V4, peer("near")?), (Family::V6, peer("near6")?)] {
-            let (client, own) = (peer.address(), underlay(family, 20));
-            let backend = there.address(family);
-            let outcome = node.from_uplink(&on_wire(&Ip::new(client, own).tcp((4000, 30080), SYN)))?;
-            outcome.went(Reason::ToPod, Action::Pod { ifindex: there.ifindex })?;
+            let to_peer = |packet: &[u8]| frame::ethernet(UPLINK_MAC, peer.next_mac(), packet);
+            is_called(node, peer.address(), (underlay(family, 20), 30080), on_wire, to_peer)?;
 
-            for flags in [SYN_ACK, ACK] {
-                let answer = Ip::new(backend, client).tcp((8080, 4000), flags);
-                let outcome = node.from_pod(there, &there.sends(&answer))?;
-                outcome.went(Reason::ToClient, Action::Device { ifindex: node.uplink() })?;
-                let expected = hops_taken(&Ip::new(own, client).tcp((30080, 4000), flags), 1);
-                ensure!(outcome.seen.bytes == frame::ethernet(UPLINK_MAC, peer.next_mac(), &expected));
-            }
-
-            let unasked = Ip::new(backend, client).tcp((8080, 4001), SYN);
+            let unasked = Ip::new(there.address(family), peer.address()).tcp((8080, 4001), SYN);
             let outcome = node.from_pod(there, &there.sends(&unasked))?;
             outcome.went(Reason::ToOverlay, Action::Device { ifindex: node.uplink() })?;
         }
@@ -123,32 +131,23 @@ fn a_client_outside_is_handed_on() -> Result<()> {
 fn a_client_that_was_handed_on_is_answered() -> Result<()> {
     require!(setup::ready());
     progrun::on_node_serving(services, |node| {
-        let [_, there] = node.pods();
+        let near = peer("near")?;
+        let handed_on = |packet: &[u8]| from_peer(&near, packet);
         for family in Family::BOTH {
-            let (client, called) = (outside(family), underlay(family, 21));
-            let backend = there.address(family);
-            let opening = Ip::new(client, called).tcp((4000, 30055), SYN);
-            let outcome = node.from_uplink(&from_peer(&peer("near")?, &opening))?;
-            outcome.went(Reason::ToPod, Action::Pod { ifindex: there.ifindex })?;
-            let expected = hops_taken(&Ip::new(client, backend).tcp((4000, 8080), SYN), 1);
-            ensure!(outcome.seen.bytes == there.receives(&expected));
+            let called = underlay(family, 21);
+            for client in [outside(family), excluded(family)] {
+                is_called(node, client, (called, 30055), handed_on, to_router)?;
 
-            let answer = Ip::new(backend, client).tcp((8080, 4000), SYN_ACK);
-            let outcome = node.from_pod(there, &there.sends(&answer))?;
-            outcome.went(Reason::ToClient, Action::Device { ifindex: node.uplink() })?;
-            let expected = hops_taken(&Ip::new(called, client).tcp((30055, 4000), SYN_ACK), 1);
-            ensure!(outcome.seen.bytes == to_router(&expected));
-
-            // What there is to be told he is told the same way: nothing of him is known to the node that has handed him on.
-            let last = Ip { ttl: 1, ..Ip::new(client, called) }.tcp((4001, 30055), SYN);
-            let outcome = node.from_uplink(&from_peer(&peer("near")?, &last))?;
-            outcome.went(Reason::TtlExceeded, Action::Device { ifindex: node.uplink() })?;
-            ensure!(outcome.seen.bytes.starts_with(&to_router(&last)[..14]));
-            let quoted = if family == Family::V4 { 14 + 20 + 8 } else { 14 + 40 + 8 };
-            ensure!(outcome.seen.bytes[quoted..].starts_with(&last[..last.len() - 20]));
-
+                // What there is to be told he is told the same way: nothing of him is known to the node that has handed him on.
+                let last = Ip { ttl: 1, ..Ip::new(client, called) }.tcp((4001, 30055), SYN);
+                let outcome = node.from_uplink(&handed_on(&last))?;
+                outcome.went(Reason::TtlExceeded, Action::Device { ifindex: node.uplink() })?;
+                ensure!(outcome.seen.bytes.starts_with(&to_router(&last)[..14]));
+                let quoted = if family == Family::V4 { 14 + 20 + 8 } else { 14 + 40 + 8 };
+                ensure!(outcome.seen.bytes[quoted..].starts_with(&last[..last.len() - 20]));
+            }
             let stray = Ip::new(far(family), called).tcp((4000, 30055), SYN);
-            node.from_uplink(&from_peer(&peer("near")?, &stray))?.is_dropped(Reason::NoRoute)?;
+            node.from_uplink(&handed_on(&stray))?.is_dropped(Reason::NoRoute)?;
         }
         Ok(())
     })
