@@ -91,6 +91,10 @@ pub trait Family: Copy + Sized + 'static {
     /// Whether more than one node is meant.
     fn is_multicast(address: Self::Addr) -> bool;
 
+    /// Whether an address is one of the first two of its prefix, of that many bits, if there are more: those that a node keeps for
+    /// itself where it has the prefix for its pods, flannel the network's own for its VXLAN device and the next for its bridge.
+    fn is_nodes_own(address: Self::Addr, prefix_len: u8) -> bool;
+
     /// Sum of an address's 16-bit words.
     fn sum(address: Self::Addr) -> u32;
 
@@ -216,4 +220,46 @@ impl<F: Family> Ip<F> {
 #[must_use]
 pub const fn has_ports(protocol: u8) -> bool {
     matches!(protocol, protocol::TCP | protocol::UDP | protocol::SCTP)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first two addresses of a prefix, if there are more, whatever its length.
+    #[test]
+    fn a_node_has_the_first_two_addresses_of_a_prefix() {
+        for (len, address, own) in [
+            (24, [10, 200, 1, 0], true),
+            (24, [10, 200, 1, 1], true),
+            (24, [10, 200, 1, 2], false),
+            (24, [10, 200, 1, 128], false),
+            (16, [10, 200, 1, 0], false),
+            (16, [10, 200, 0, 1], true),
+            (30, [10, 200, 1, 5], true),
+            (31, [10, 200, 1, 0], false),
+            (32, [10, 200, 1, 1], false),
+            (0, [0, 0, 0, 1], true),
+        ] {
+            assert_eq!(V4::is_nodes_own(u32::from_ne_bytes(address), len), own, "{address:?}/{len}");
+        }
+        for (len, high, low, own) in [
+            (64, 0xfd00_0010, 0, true),
+            (64, 0xfd00_0010, 1, true),
+            (64, 0xfd00_0010, 2, false),
+            (64, 0xfd00_0010, 1 << 63, false),
+            (60, 0xfd00_0010, 1, true),
+            (60, 0xfd00_0011, 1, false),
+            (112, 0xfd00_0011, 0x0002_0001, true),
+            (112, 0xfd00_0011, 0x0002_0100, false),
+            (126, 0, 5, true),
+            (126, 0, 6, false),
+            (127, 0, 4, false),
+            (128, 0, 1, false),
+            (0, 0, 1, true),
+        ] {
+            let address = [u64::to_be(high), u64::to_be(low)];
+            assert_eq!(V6::is_nodes_own(address, len), own, "{high:x}:{low:x}/{len}");
+        }
+    }
 }

@@ -116,12 +116,13 @@ where
     F: Family,
     D: Dataplane,
 {
-    if exceeds(packet, ip, route.mtu) {
+    let mtu = route.mtu.into();
+    if exceeds(packet, ip, mtu) {
         // What the node's stack sends, it has had its chance to fragment.
         if ip.may_fragment && origin == Origin::Pod {
             return Ok(to_host(packet, Reason::ToFragment));
         }
-        return Err(Refusal::Answer(Reason::TooBig, Trouble::TooBig { mtu: route.mtu }));
+        return Err(Refusal::Answer(Reason::TooBig, Trouble::TooBig { mtu }));
     }
     let flow = ip.flow(packet);
     if matches!(origin, Origin::Pod | Origin::Client) {

@@ -197,7 +197,11 @@ pub struct Route {
     /// Family of `underlay`: 4 or 6, or 0 without a peer.
     pub underlay_family: u8,
     /// Largest packet, from its IP header on, that the path takes, in bytes.
-    pub mtu: u32,
+    pub mtu: u16,
+    /// Length of the destination prefix, in bits.
+    pub prefix_len: u8,
+    /// Zero; room for flags.
+    pub reserved: u8,
     /// Index into `peer_traffic`; meaningless without a peer.
     pub peer: u32,
 }

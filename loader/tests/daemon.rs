@@ -2,7 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{collections::BTreeMap, fs, net::IpAddr, os::unix::net::UnixDatagram, process::Command};
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::IpAddr,
+    os::unix::{net::UnixDatagram, process::CommandExt as _},
+};
 
 use aya::{
     Ebpf,
@@ -14,7 +19,10 @@ use aya::{
 };
 use common::maps::Route;
 use loader::{bpf, desired::TcMode, device::host_device_name, netlink::Handle, run};
-use nix::sys::signal::Signal;
+use nix::sys::{
+    resource::{Resource, getrlimit, setrlimit},
+    signal::Signal,
+};
 use node::{Node, deadline, wait_until};
 use support::{Netns, can_run, ethtool, in_new_netns};
 
@@ -206,10 +214,11 @@ fn as_many_files_may_be_open_as_the_process_may_allow_itself() {
         let manager = UnixDatagram::bind(&path).unwrap();
         manager.set_read_timeout(Some(deadline())).unwrap();
         node.configure(&[], "");
-        let loader: Command = node.command();
-        let mut shell = Command::new("sh");
-        shell.args(["-c", "ulimit -S -n 300 && exec \"$0\" \"$@\""]).arg(loader.get_program());
-        let mut child = shell.args(loader.get_args()).env("NOTIFY_SOCKET", &path).spawn().unwrap();
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        let mut loader = node.command();
+        // SAFETY: between fork and exec only `setrlimit` is called, which is a system call and nothing else.
+        unsafe { loader.pre_exec(move || Ok(setrlimit(Resource::RLIMIT_NOFILE, 300, hard)?)) };
+        let mut child = loader.env("NOTIFY_SOCKET", &path).spawn().unwrap();
         let ready = manager.recv(&mut [0; 32]);
         let limits = fs::read_to_string(format!("/proc/{}/limits", child.id()));
         let _ = child.kill();
@@ -404,7 +413,7 @@ fn the_service_manager_is_told() {
         let manager = UnixDatagram::bind(&path).unwrap();
         manager.set_read_timeout(Some(deadline())).unwrap();
         node.configure(&[], "");
-        let mut command: Command = node.command();
+        let mut command = node.command();
         let mut child = command.env("NOTIFY_SOCKET", &path).spawn().unwrap();
         let mut buffer = [0; 32];
         let length = manager.recv(&mut buffer);

@@ -1,11 +1,15 @@
 //! A Podlane node beside a kernel node as flannel makes it: everything, both ways.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
 use anyhow::{Context as _, Result, ensure};
+use common::counters::{Hook, Reason};
 use testbed::{
+    address,
     capture::Capture,
     cluster::{self, Cluster, Plan, Underlay},
+    counters,
+    frame::{self, Ip},
     kernel_node::Options,
     netns::Netns,
     require, setup,
@@ -127,6 +131,36 @@ fn without_checksum_offload() -> Result<()> {
         testbed::wire::set_offload(netns, "eth0", "tx", false)?;
     }
     matrix(&cluster, 1450)
+}
+
+/// PF-3: a kernel's VTEP takes tunnels from anybody, at any address that its node has, as the node's own packet shows. A pod's doesn't
+/// come so far.
+#[test]
+fn a_pod_does_not_write_into_the_kernels_tunnel() -> Result<()> {
+    require!(setup::ready_with_loader());
+    let cluster = plan(Options::default()).start()?;
+    let (podlane, kernel) = (&cluster.podlane[0], &cluster.kernel[0]);
+    let (ours, theirs) = (&podlane.pods[0], &kernel.pods[0]);
+    let cidr = *kernel.spec.pod_cidrs.first().context("no pod CIDR")?;
+    let mut sink = Capture::open(&theirs.netns, "eth0")?;
+    for to in [cidr.network(), address::gateway(cidr), kernel.spec.address()] {
+        let send = |from: &Netns, what: &[u8]| {
+            let inner = Ip::new(ours.v4()?.into(), theirs.v4()?.into()).udp((7, 9), what);
+            let tunnel = frame::vxlan(1, &frame::ethernet(podlane.mac(), kernel.spec.vtep_mac, &inner));
+            from.enter(|| Ok(UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?.send_to(&tunnel, (to, 8472))?))
+        };
+        let before = podlane.counters()?;
+        send(&ours.netns, b"a pod's")?;
+        counters::wait_for(&before, Hook::FromPod, Reason::Spoofed, 1).with_context(|| to.to_string())?;
+        send(&podlane.netns, b"the node's")?;
+        let mut from_pod = 0;
+        sink.find("what the node has sent in a tunnel", |packet| {
+            from_pod += usize::from(packet.bytes.ends_with(b"a pod's"));
+            packet.bytes.ends_with(b"the node's").then_some(())
+        })?;
+        ensure!(from_pod == 0, "{to}: what the pod has sent arrived");
+    }
+    Ok(())
 }
 
 /// OV-9, OV-11: a packet's DSCP survives the kernel's tunnel and ours.

@@ -203,6 +203,11 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn is_nodes_own(address: u32, prefix_len: u8) -> bool {
+        prefix_len < 31 && u32::from_be(address) & (u32::MAX >> prefix_len) <= 1
+    }
+
+    #[inline(always)]
     fn sum(address: u32) -> u32 {
         checksum::words(address)
     }

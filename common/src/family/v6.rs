@@ -185,6 +185,16 @@ impl Family for V6 {
     }
 
     #[inline(always)]
+    fn is_nodes_own([high, low]: [u64; 2], prefix_len: u8) -> bool {
+        let (high, low) = (u64::from_be(high), u64::from_be(low));
+        match prefix_len {
+            0..64 => high & (u64::MAX >> prefix_len) == 0 && low <= 1,
+            64..127 => low & (u64::MAX >> (prefix_len - 64)) <= 1,
+            _ => false,
+        }
+    }
+
+    #[inline(always)]
     fn sum([a, b]: [u64; 2]) -> u32 {
         checksum::words(a as u32)
             + checksum::words((a >> 32) as u32)

@@ -61,7 +61,7 @@ where
     D: Dataplane,
 {
     let route = &hop.route;
-    if forward::exceeds(packet, ip, route.mtu) || !is_ready::<F, D>(packet, flow, Some(hop.ifindex)) {
+    if forward::exceeds(packet, ip, route.mtu.into()) || !is_ready::<F, D>(packet, flow, Some(hop.ifindex)) {
         return Taken::NOT;
     }
     translate(packet, ip, flow);

@@ -7,7 +7,7 @@ use crate::{
     counters::Reason,
     family::{Family, Fragment, Ip, V4, V6},
     forward::{self, Origin},
-    maps::route_kind,
+    maps::{Route, route_kind},
     nat, ndp,
     node::feature,
     settle::{act, drop},
@@ -98,7 +98,7 @@ where
         return Ok(forward::to_pod(packet, &pod, Action::Pod { ifindex: pod.ifindex }));
     }
     let route = forward::route(packet, ip);
-    if route.is_none_or(|route| !route.is_pods()) && is_tunnel(packet, ip) {
+    if is_tunnel(packet, ip) && !is_for_pod(ip, route) {
         return Err(Reason::Spoofed.into());
     }
     let Some(route) = route else { return outside(packet, ip, step) };
@@ -112,8 +112,9 @@ where
     }
 }
 
-/// Whether it is a packet of the nodes' tunnels, which no pod has any business with: masqueraded, it would be the node's own to another
-/// node, and whatever is in it would be taken for the node's pods'. A kernel's VTEP takes it from anybody.
+/// Whether it is like a packet of the nodes' tunnels, with which no pod has any business but with other pods: masqueraded, it would be the
+/// node's own to another node, and whatever is in it would be taken for the node's pods'. A kernel's VTEP takes it from anybody, and
+/// at any address that its node has.
 #[inline(always)]
 fn is_tunnel<F: Family, D: Dataplane>(packet: &D, ip: &Ip<F>) -> bool {
     if ip.protocol != protocol::UDP || ip.fragment == Fragment::Later {
@@ -121,6 +122,12 @@ fn is_tunnel<F: Family, D: Dataplane>(packet: &D, ip: &Ip<F>) -> bool {
     }
     let Some([_, _, c, d]) = packet.at::<Ports>(ip.payload()).copied() else { return false };
     [c, d] == packet.node().port
+}
+
+/// Whether a pod of another node is what a packet by that route is for.
+#[inline(always)]
+fn is_for_pod<F: Family>(ip: &Ip<F>, route: Option<&'static Route>) -> bool {
+    route.is_some_and(|route| route.is_pods() && !F::is_nodes_own(ip.dst, route.prefix_len))
 }
 
 /// Outside the cluster: a packet that has the node's address leaves at once. One that is to have it gets it; `Unknown` is one

@@ -109,10 +109,10 @@ impl Facts {
         };
         let mut routes = Vec::new();
         for v6 in [false, true] {
-            let (bits, all) = if v6 { (64, 128) } else { (24, 32) };
+            let (bits, all) = if v6 { (64_u8, 128) } else { (24, 32) };
             for peer in (0..3).filter(|peer| *peer != number) {
                 let route = route(peer, over_v6);
-                routes.push((pod(v6, peer, 0), bits, route));
+                routes.push((pod(v6, peer, 0), bits.into(), Route { prefix_len: bits, ..route }));
                 let kind = match route.kind {
                     route_kind::DIRECT => route_kind::DIRECT_NODE,
                     _ => route_kind::OVERLAY_NODE,
@@ -120,7 +120,7 @@ impl Facts {
                 routes.push((underlay(v6, peer), all, Route { kind, ..route }));
             }
             let kind = |kind| Route { kind, underlay_family: 0, underlay: [0; 16], ..route(number, v6) };
-            routes.push((pod(v6, number, 0), bits, kind(route_kind::LOCAL)));
+            routes.push((pod(v6, number, 0), bits.into(), kind(route_kind::LOCAL)));
             routes.push((pod(v6, number, 1), all, kind(route_kind::HOST)));
             routes.push((underlay(v6, number), all, kind(route_kind::HOST)));
         }
@@ -138,6 +138,7 @@ fn route(peer: u8, over_v6: bool) -> Route {
         underlay_family: if over_v6 { 6 } else { 4 },
         mtu: if over_v6 { 1430 } else { 1450 },
         peer: peer.into(),
+        ..Route::default()
     }
 }
 

@@ -19,8 +19,9 @@ use crate::paths::NodePaths;
 
 /// Maps whose entries don't mean any more what those of the same layout meant at first. To be raised with every such change.
 ///
-/// Routes, 1: a kind of route for the nodes' own addresses, to which programs before it send plain packets.
-const REVISIONS: [(&str, u32); 2] = [(ROUTES4, 1), (ROUTES6, 1)];
+/// Routes, 1: a kind of route for the nodes' own addresses, to which programs before it send plain packets. 2: the prefix's length
+/// where programs before it have the MTU's upper half.
+const REVISIONS: [(&str, u32); 2] = [(ROUTES4, 2), (ROUTES6, 2)];
 
 /// A program that always runs. Whether it is this one tells whose the pinned programs are.
 const WITNESS: &str = Hook::FromHost.name();
@@ -89,7 +90,8 @@ mod tests {
 
     #[test]
     fn a_revision_is_that_of_one_map_under_one_program() {
-        let said = Revisions::parse("7 routes4=1@21 routes6=2@22", 7).unwrap();
+        let (ours, before) = (of(ROUTES4), of(ROUTES6) - 1);
+        let said = Revisions::parse(&format!("7 routes4={ours}@21 routes6={before}@22"), 7).unwrap();
         assert!(said.has(ROUTES4, 21));
         assert!(!said.has(ROUTES4, 23), "another map");
         assert!(!said.has(ROUTES6, 22), "another revision");

@@ -270,8 +270,7 @@ mod tests {
         let log = Log::default();
         let mut tables = tables(&log, 2);
         let mut both = wanted(&[vtep(1, 1)]);
-        let route =
-            Route { underlay: [0; 16], vtep_mac: [0; 6], kind: 3, underlay_family: 4, mtu: 0, peer: 1 };
+        let route = Route { kind: 3, underlay_family: 4, peer: 1, ..Route::default() };
         both.routes4.insert(Prefix { len: 24, data: [10, 200, 1, 0] }, route);
         apply(&mut tables, &both).unwrap();
         apply(&mut tables, &Contents::default()).unwrap();

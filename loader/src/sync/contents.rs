@@ -123,7 +123,16 @@ impl Contents {
         };
         let route = |prefix: IpNet, kind| {
             let (underlay_family, underlay) = underlay(reached_at(peer, node, prefix));
-            Route { underlay, vtep_mac: peer.vtep_mac, kind, underlay_family, mtu, peer: slot }
+            let mtu = path_mtu(mtu);
+            Route {
+                underlay,
+                vtep_mac: peer.vtep_mac,
+                kind,
+                underlay_family,
+                mtu,
+                peer: slot,
+                ..Route::default()
+            }
         };
         for prefix in &peer.pod_cidrs {
             self.add_route(*prefix, route(*prefix, pods));
@@ -140,6 +149,7 @@ impl Contents {
     }
 
     fn add_route(&mut self, prefix: IpNet, route: Route) {
+        let route = Route { prefix_len: prefix.prefix_len(), ..route };
         let len = prefix.prefix_len().into();
         match prefix.trunc() {
             IpNet::V4(net) => drop(self.routes4.insert(Prefix { len, data: net.addr().octets() }, route)),
@@ -158,7 +168,12 @@ fn reached_at(peer: &Peer, node: &Node, prefix: IpNet) -> IpAddr {
 }
 
 fn own_route(kind: u8, facts: &Facts<'_>) -> Route {
-    Route { underlay: [0; 16], vtep_mac: [0; 6], kind, underlay_family: 0, mtu: facts.overlay_mtu, peer: 0 }
+    Route { kind, mtu: path_mtu(facts.overlay_mtu), ..Route::default() }
+}
+
+/// A device's MTU as a path's: no packet's length says more, whatever the device takes.
+fn path_mtu(device: u32) -> u16 {
+    u16::try_from(device).unwrap_or(u16::MAX)
 }
 
 fn underlay(address: IpAddr) -> (u8, [u8; 16]) {
@@ -279,12 +294,17 @@ mod tests {
             kind: route_kind::OVERLAY,
             underlay_family: 4,
             mtu: 1450,
+            prefix_len: 24,
+            reserved: 0,
             peer: 1,
         };
         assert_eq!(route, expected);
         let own = Route { kind: route_kind::OVERLAY_NODE, ..expected };
-        assert_eq!(contents.routes4[&Prefix { len: 32, data: [10, 240, 0, 21] }], own);
-        for of_peer in [expected, own] {
+        assert_eq!(
+            contents.routes4[&Prefix { len: 32, data: [10, 240, 0, 21] }],
+            Route { prefix_len: 32, ..own }
+        );
+        for of_peer in [Route { prefix_len: 64, ..expected }, Route { prefix_len: 128, ..own }] {
             assert_eq!(contents.routes6.values().filter(|route| **route == of_peer).count(), 1);
         }
         assert_eq!(contents.vteps4, BTreeMap::from([([10, 240, 0, 21], Vtep { peer: 1 })]));
@@ -299,7 +319,7 @@ mod tests {
         let route = contents.routes4[&Prefix { len: 24, data: [10, 200, 1, 0] }];
         assert_eq!((route.kind, route.mtu), (route_kind::DIRECT, 1500));
         let node = contents.routes4[&Prefix { len: 32, data: [10, 240, 0, 21] }];
-        assert_eq!(node, Route { kind: route_kind::DIRECT_NODE, ..route });
+        assert_eq!(node, Route { kind: route_kind::DIRECT_NODE, prefix_len: 32, ..route });
         assert!(contents.vteps4.is_empty() && contents.vteps6.is_empty());
 
         // IPv6 by IPv6, once both nodes have it.

@@ -100,6 +100,7 @@ impl Tables {
     }
 
     fn route(&mut self, prefix: IpNet, route: Route) {
+        let route = Route { prefix_len: prefix.prefix_len(), ..route };
         self.routes.push((prefix, Box::leak(Box::new(route))));
     }
 }
@@ -150,8 +151,8 @@ pub fn way_to(address: IpAddr, ifindex: u32) -> Hop {
     Hop { route, source, until: u64::MAX, ifindex, dst: [6; 6], src: [8; 6] }
 }
 
-const fn own_route(kind: u8) -> Route {
-    Route { underlay: [0; 16], vtep_mac: [0; 6], kind, underlay_family: 0, mtu: 0, peer: 0 }
+fn own_route(kind: u8) -> Route {
+    Route { kind, ..Route::default() }
 }
 
 fn peer_route(peer: &Peer) -> Route {
@@ -160,8 +161,9 @@ fn peer_route(peer: &Peer) -> Route {
         vtep_mac: peer.vtep_mac(),
         kind: peer.kind,
         underlay_family: if peer.underlay == Family::V4 { 4 } else { 6 },
-        mtu: peer.mtu(),
+        mtu: u16::try_from(peer.mtu()).unwrap_or(u16::MAX),
         peer: peer.slot(),
+        ..Route::default()
     }
 }
 

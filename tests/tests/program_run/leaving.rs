@@ -298,7 +298,8 @@ fn a_peers_own_address_is_reached_through_the_tunnel() -> Result<()> {
     })
 }
 
-/// PF-3: what looks like the nodes' tunnels and goes to anybody but a pod is dropped, masqueraded or not; to the next port it goes.
+/// PF-3: what looks like the nodes' tunnels and goes to anybody but a pod is dropped, masqueraded or not; to the next port it goes. The
+/// first two addresses of another node's pod CIDR are that node's own, of this one's own pod CIDR only the gateway is.
 #[test]
 fn pods_send_no_tunnels() -> Result<()> {
     require!(setup::ready());
@@ -306,9 +307,11 @@ fn pods_send_no_tunnels() -> Result<()> {
         let [here, there] = node.pods();
         for family in Family::BOTH {
             let peers = ["near", "near6", "direct", "direct6"].map(peer);
-            let nodes: Vec<_> = peers.into_iter().map(|peer| Ok(peer?.address())).collect::<Result<_>>()?;
+            let peers = peers.into_iter().collect::<Result<Vec<_>>>()?;
             let own = underlay(family, 20);
-            let others = nodes.iter().copied().filter(|address| address.is_ipv4() == own.is_ipv4());
+            let inside = |peer: &Peer| [0, 1].map(|host| family.pod(peer.number, host));
+            let others = peers.iter().flat_map(|peer| [peer.address()].into_iter().chain(inside(peer)));
+            let others = others.filter(|address| address.is_ipv4() == own.is_ipv4());
             for to in others.chain([own, family.gateway(), progrun::outside(family)]) {
                 let ip = Ip::new(here.address(family), to);
                 let mut send = |packet: &[u8]| node.from_pod(here, &here.sends(packet));
@@ -318,7 +321,8 @@ fn pods_send_no_tunnels() -> Result<()> {
                     ensure!(outcome.action != Action::Drop, "{to}: {:?}", outcome.reason);
                 }
             }
-            for to in [there.address(family), peer("near")?.pod(family)] {
+            let next = family.pod(peer("near")?.number, 2);
+            for to in [there.address(family), peer("near")?.pod(family), next] {
                 let packet = Ip::new(here.address(family), to).udp((PORT, PORT), b"a pod's own");
                 let outcome = node.from_pod(here, &here.sends(&packet))?;
                 ensure!(outcome.action != Action::Drop, "{to}: {:?}", outcome.reason);
